@@ -1,0 +1,45 @@
+# Every target sets the environment up first, so each works in a fresh clone.
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
+PYTHON ?= python3
+# nbgrader looks for `jupyter` and `alembic` on PATH
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup demo test lint format bench lab clean
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/ready ## make the environment in .venv
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@command -v uv >/dev/null || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@if command -v uv >/dev/null; then [ -x $(BIN)/python ] || uv venv --quiet --python '>=3.11' $(VENV); \
+	  else [ -x $(BIN)/uv ] || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }; fi
+	$(UV) pip install --python $(BIN)/python --constraint constraints.txt --group dev --editable .
+	@touch $@
+
+demo: setup ## the whole life of the lab for a simulated class of 8, in ./demo
+	$(BIN)/autograder demo
+
+test: setup ## the tests
+	$(BIN)/pytest --numprocesses auto --dist loadfile
+
+lint: setup ## style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: setup ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup ## what recording costs, as ratios
+	$(BIN)/python benchmarks/recording.py
+
+lab: setup ## open the course in JupyterLab
+	cd assignments && jupyter lab
+
+clean: ## remove the environment and the demo
+	rm -rf $(VENV) demo

@@ -1,0 +1,58 @@
+"""Gradient Lab: train networks, watch gradients vanish, explode and grow, record it all.
+
+Importing this costs nothing: each name below is loaded when it is first used, and torch only with those that need it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labkit.experiments import Experiment, ExperimentError, experiment
+    from labkit.optimizers import SGD, Adam, clip_gradients
+    from labkit.recorder import Recorder
+    from labkit.recording import Recording, RecordingError
+    from labkit.training import train, train_many
+    from labkit.variables import workspace
+
+_HOME = {
+    "Adam": "optimizers",
+    "Experiment": "experiments",
+    "ExperimentError": "experiments",
+    "Recorder": "recorder",
+    "Recording": "recording",
+    "RecordingError": "recording",
+    "SGD": "optimizers",
+    "clip_gradients": "optimizers",
+    "experiment": "experiments",
+    "train": "training",
+    "train_many": "training",
+    "workspace": "variables",
+}
+_ROOMS = ("data", "histogram", "networks", "plots", "theory")
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "Experiment",
+    "ExperimentError",
+    "Recorder",
+    "Recording",
+    "RecordingError",
+    "clip_gradients",
+    "experiment",
+    "train",
+    "train_many",
+    "workspace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"labkit.{_HOME[name]}"), name)
+    if name in _ROOMS:
+        return import_module(f"labkit.{name}")
+    raise AttributeError(f"labkit has no {name!r}: choose from {', '.join(sorted([*_HOME, *_ROOMS]))}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ROOMS])

@@ -1,0 +1,273 @@
+"""Recorder: attaches to anybody's torch loop and leaves a Recording."""
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from labkit import data
+from labkit.experiments import Experiment
+from labkit.histogram import BINS
+from labkit.recording import HIDDEN_STATISTICS, Origin, Recording, RecordingError
+from labkit.tape import Layout, Probe, Tape, hidden_statistics, probe_of
+
+PROBE = 500  # images of the fixed probe batch
+CHECKPOINT_EPOCHS = 5  # epochs from one checkpoint to the next; the start and the first step have their own
+BLOCK_ROWS = 64  # iterations whose rows stay on the device before their statistics are taken ...
+BLOCK_BYTES = 64 * 2**20  # ... unless that many do not fit into this
+
+_HIDDEN_MODULES: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.Sigmoid: "sigmoid",
+    nn.Tanh: "tanh",
+    nn.LeakyReLU: "leaky_relu",
+    nn.Identity: "linear",
+}
+
+
+class Recorder:
+    """Records a loop that you write yourself, and never changes what it computes.
+
+        recorder = Recorder(network, optimizer, experiment)
+        for epoch in range(experiment.epochs):
+            for images, labels in ...:
+                ...; loss.backward(); optimizer.step()
+                recorder.step(loss)
+            recorder.end_epoch()
+        recording = recorder.recording()
+
+    `experiment` and `probe` (images, labels) are optional; without a probe batch its rows are NaN. With an
+    experiment the probe is the first 500 images of its data.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Any = None,
+        experiment: Experiment | None = None,
+        *,
+        probe: tuple[Tensor, Tensor] | None = None,
+        loss_function: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+        bins: int = BINS,
+        checkpoint_epochs: int = CHECKPOINT_EPOCHS,
+    ) -> None:
+        self.network, self.optimizer, self.experiment = network, optimizer, experiment
+        self.loss_function, self.checkpoint_epochs = loss_function, checkpoint_epochs
+        self.layout = Layout.of(network)
+        named = dict(network.named_parameters())
+        self.parameters = [named[name] for name in self.layout.names]
+        self.tape = Tape(self.layout, bins=bins)
+        self._hidden = _hidden_modules(network)
+        self._data_digest = ""
+        self._probe = probe if probe is not None else self._experiments_probe()
+        self._started = time.perf_counter()
+        first = self.parameters[0]
+        row = sum(self.layout.sizes)
+        rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (2 * row * first.element_size())))
+        self._gradients = torch.zeros(rows, row, dtype=first.dtype, device=first.device)
+        self._weights = torch.zeros(rows + 1, row, dtype=first.dtype, device=first.device)
+        self._losses = torch.zeros(rows, 1, dtype=first.dtype, device=first.device)
+        self._clips = torch.ones(rows, 1, dtype=first.dtype, device=first.device)
+        self._filled = 0
+        self._last = 0  # the row of the latest iteration, also after its statistics were taken
+        self._copy(self.parameters, self._weights[0])
+        self._take_probe()
+        self._checkpoint()
+
+    @torch.no_grad()
+    def step(self, loss: Tensor, clip_factor: float = 1.0) -> None:
+        """Record one iteration; call it after `optimizer.step()` and before the next `zero_grad()`.
+
+        `loss` is the mini-batch's scalar; `clip_factor` is what `clip_gradients` returned, if you clip.
+        """
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise RecordingError("recorder.step needs the loss as a tensor with one number: pass the mean loss")
+        row = self._filled
+        self._copy([self._gradient_of(p) for p in self.parameters], self._gradients[row])
+        self._copy(self.parameters, self._weights[row + 1])
+        self._losses[row, 0].copy_(loss.detach())
+        self._clips[row] = clip_factor
+        self._filled, self._last = row + 1, row
+        if self.tape.iterations == 0 and row == 0:
+            self._check_first_step()
+            self._flush()
+            self._checkpoint()
+        elif self._filled == len(self._gradients):
+            self._flush()
+
+    def end_epoch(self) -> None:
+        """End an epoch: take histograms, the probe batch and, every few epochs, a checkpoint."""
+        self._flush()
+        if self.tape.iterations == (self.tape.epochs[-1]["epoch_end"] if self.tape.epochs else 0):
+            raise RecordingError("this epoch recorded no iteration: call recorder.step(loss) in the loop over batches")
+        self.tape.epoch(self._gradients[self._last])
+        self._take_probe()
+        if len(self.tape.epochs) % self.checkpoint_epochs == 0:
+            self._checkpoint()
+
+    def recording(self, stopped: str = "") -> Recording:
+        """What was recorded so far. `stopped` says why the run ended early, if it did."""
+        self._flush()
+        if self.tape.checkpoints[-1][0] != self.tape.iterations:
+            self._checkpoint()
+        return self.tape.recording(0, self._origin(stopped))
+
+    def save(self, path: Path | str) -> Path:
+        """Write what was recorded so far."""
+        return self.recording().save(path)
+
+    def _gradient_of(self, parameter: Tensor) -> Tensor:
+        if parameter.grad is not None:
+            return parameter.grad
+        if parameter.requires_grad and self.tape.iterations == 0 and self._filled == 0:
+            raise RecordingError(
+                "a parameter has no gradient: call loss.backward() before recorder.step(loss), and zero_grad() after it"
+            )
+        return torch.zeros_like(parameter)  # frozen, or not used in this step
+
+    def _check_first_step(self) -> None:
+        moved = bool((self._weights[0] != self._weights[1]).any())
+        if not moved and bool((self._gradients[0] != 0).any()):
+            raise RecordingError("the first step changed no weight: call recorder.step(loss) after optimizer.step()")
+
+    @staticmethod
+    def _copy(tensors: Sequence[Tensor], row: Tensor) -> None:
+        torch.cat([t.detach().reshape(-1) for t in tensors], out=row)
+
+    @torch.no_grad()
+    def _flush(self) -> None:
+        if self._filled == 0:
+            return
+        n = self._filled
+        self.tape.block(self._losses[:n], self._gradients[:n], self._weights[: n + 1], self._clips[:n])
+        self._weights[0].copy_(self._weights[n])
+        self._filled = 0
+
+    @torch.no_grad()
+    def _checkpoint(self) -> None:
+        state = getattr(self.optimizer, "state", {})
+        rows = []
+        for moment in self._moments():
+            held = [state.get(p, {}).get(moment) for p in self.parameters]
+            row = torch.zeros_like(self._weights[0])
+            self._copy(
+                [torch.zeros_like(p) if h is None else h for p, h in zip(self.parameters, held, strict=True)],
+                row,
+            )
+            rows.append(row)
+        self.tape.checkpoint(self._weights[self._filled], rows)
+
+    def _moments(self) -> tuple[str, ...]:
+        """Names of the optimiser's tensors that have the parameters' shapes; known from the first step on."""
+        kind = type(self.optimizer).__name__
+        if kind in ("Adam", "AdamW"):
+            return ("exp_avg", "exp_avg_sq")
+        return {"RMSprop": ("square_avg",)}.get(kind, ())
+
+    def _take_probe(self) -> None:
+        probe = None if self._probe is None else self._probe_network(*self._probe)
+        self.tape.probe(probe, self._weights[self._filled])
+
+    def _probe_network(self, images: Tensor, labels: Tensor) -> Probe:
+        """A forward and backward pass of its own, which touches neither `.grad` nor the network's mode."""
+        seen: list[Tensor] = []
+        hooks = [
+            module.register_forward_hook(lambda _m, _i, output: seen.append(output.detach()))
+            for _, module, _ in self._hidden
+        ]
+        training = self.network.training
+        try:
+            self.network.eval()
+            with torch.enable_grad():
+                logits = self.network(images)
+                loss = self.loss_function(logits, labels)
+                gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        finally:
+            self.network.train(training)
+            for hook in hooks:
+                hook.remove()
+        given = [torch.zeros_like(p) if g is None else g for p, g in zip(self.parameters, gradients, strict=True)]
+        row = torch.zeros_like(self._weights[0])
+        with torch.no_grad():
+            self._copy(given, row)
+            kinds = [kind for _, _, kind in self._hidden]
+            hidden = [hidden_statistics(h.flatten(1), kind) for h, kind in zip(seen, kinds, strict=True)]
+            none = torch.zeros(0, len(HIDDEN_STATISTICS))
+            return probe_of(row, logits.detach()[None], labels, torch.stack(hidden)[None] if hidden else none[None])
+
+    def _experiments_probe(self) -> tuple[Tensor, Tensor] | None:
+        if self.experiment is None:
+            return None
+        images, labels, self._data_digest = tensors(self.experiment, self.parameters[0].device)
+        return images[:PROBE], labels[:PROBE]
+
+    def _origin(self, stopped: str) -> Origin:
+        first = self.parameters[0]
+        return origin(
+            self.layout,
+            self.experiment,
+            tuple(name for name, _, _ in self._hidden),
+            self._moments(),
+            str(first.dtype).removeprefix("torch."),
+            first.device,
+            wall_time=time.perf_counter() - self._started,
+            data_digest=self._data_digest,
+            stopped=stopped,
+        )
+
+
+def tensors(experiment: Experiment, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, str]:
+    """The experiment's images (n, 1, 28, 28), its labels (n,) and the digest of both."""
+    drawn = data.student_digits(experiment.observations, seed=experiment.seed, pool=experiment.pool)
+    images = torch.from_numpy(drawn.images).to(device, getattr(torch, experiment.dtype))
+    return images, torch.from_numpy(drawn.labels).to(device), drawn.digest
+
+
+def origin(
+    layout: Layout,
+    experiment: Experiment | None,
+    activations: tuple[str, ...],
+    moments: tuple[str, ...],
+    dtype: str,
+    device: torch.device,
+    **rest: Any,
+) -> Origin:
+    """Where a recording made now, by this version, comes from."""
+    return Origin(
+        layers=layout.layers,
+        shapes=layout.shapes[: len(layout.layers)],
+        parameters=tuple(zip(layout.names, layout.shapes, strict=True)),
+        activations=activations,
+        moments=moments,
+        experiment=experiment,
+        student=experiment.student if experiment else "",
+        seed=experiment.seed if experiment else None,
+        dtype=dtype,
+        device=_device_name(device),
+        versions=_versions(),
+        **rest,
+    )
+
+
+def _hidden_modules(network: nn.Module) -> list[tuple[str, nn.Module, str]]:
+    """Name, module and kind of each activation, in the order in which the network holds them."""
+    return [(name, m, _HIDDEN_MODULES[type(m)]) for name, m in network.named_modules() if type(m) in _HIDDEN_MODULES]
+
+
+def _device_name(device: torch.device) -> str:
+    return f"{device.type} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "gradient-lab": version("gradient-lab"),
+        "torch": str(torch.__version__),
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+    }

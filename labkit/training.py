@@ -1,0 +1,217 @@
+"""train(experiment) -> Recording."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from labkit import data
+from labkit.dense import Stack
+from labkit.experiments import Experiment, ExperimentError
+from labkit.recorder import BLOCK_BYTES, BLOCK_ROWS, CHECKPOINT_EPOCHS, PROBE, origin, tensors
+from labkit.recording import Recording, RecordingError
+from labkit.tape import Tape
+
+Watch = Callable[[list[Recording]], None]
+# What networks that are trained side by side may differ in: they share data, mini-batches and steps.
+_OWN = {"name": "", "student": "", "activation": "relu", "initialisation": "glorot_uniform", "gain": 1.0}
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was interrupted; the message says where what was recorded so far is."""
+
+
+def train(
+    experiment: Experiment,
+    save: Path | str | None = None,
+    *,
+    device: str | None = None,
+    watch: Watch | None = None,
+    progress: bool = True,
+) -> Recording:
+    """Train the experiment's network and record everything.
+
+    With `save`, the recording is written there; when that file already holds this very experiment, run to its end,
+    it is read instead of trained again. `device` is a GPU where there is one, else the CPU. `watch` is called with
+    the recordings so far at the end of every epoch. An interrupt keeps what was recorded so far in a file that says
+    so. A loss that is not finite ends the run; the recording keeps it and says so.
+    """
+    return train_many([experiment], None if save is None else [save], device=device, watch=watch, progress=progress)[0]
+
+
+def train_many(
+    experiments: Sequence[Experiment],
+    save: Sequence[Path | str] | None = None,
+    *,
+    device: str | None = None,
+    watch: Watch | None = None,
+    progress: bool = True,
+) -> list[Recording]:
+    """Train several experiments, side by side where they share their data and mini-batches. See `train`."""
+    paths = [Path(path) for path in save] if save is not None else [None] * len(experiments)
+    if len(paths) != len(experiments):
+        raise ExperimentError(f"{len(experiments)} experiments, {len(paths)} files: give each its file")
+    done = {k: found for k, path in enumerate(paths) if (found := _already(path, experiments[k]))}
+    groups: dict[Experiment, list[int]] = {}
+    for k, experiment in enumerate(experiments):
+        if k not in done:
+            groups.setdefault(experiment.replace(**_OWN), []).append(k)
+    for members in groups.values():
+        members.sort(key=lambda k: experiments[k].activation)
+        run = _Run([experiments[k] for k in members], _device(device), watch, progress)
+        recordings = run.to_the_end([paths[k] for k in members])
+        done.update(zip(members, recordings, strict=True))
+    return [done[k] for k in range(len(experiments))]
+
+
+def _already(path: Path | None, experiment: Experiment) -> Recording | None:
+    """The recording of this very experiment at that path, if it is there, whole and ran to its end."""
+    if path is None or not path.exists():
+        return None
+    try:
+        found = Recording.load(path)
+    except RecordingError:
+        return None
+    same = found.origin.experiment == experiment and (found.complete or "not finite" in found.origin.stopped)
+    return found if same else None
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ExperimentError(f"there is no device {name!r}: choose cpu or cuda") from error
+
+
+class _Run:
+    """One stack of networks on its way through the epochs."""
+
+    def __init__(
+        self, experiments: Sequence[Experiment], device: torch.device, watch: Watch | None, progress: bool
+    ) -> None:
+        self.experiments, self.watch, self.progress = experiments, watch, progress
+        self.first = e = experiments[0]
+        self.images, self.labels, self.digest = tensors(e, device)
+        self.images = self.images.flatten(1)
+        self.one_hot = torch.nn.functional.one_hot(self.labels, e.widths[-1]).to(self.images.dtype)
+        row = sum((fan_in + 1) * fan_out for fan_in, fan_out in zip(e.widths, e.widths[1:], strict=False))
+        fits = BLOCK_BYTES // (2 * row * len(experiments) * self.images.element_size())
+        self.rows = max(1, min(BLOCK_ROWS, fits))
+        self.stack = Stack(experiments, device, self.rows)
+        self.tape = Tape(self.stack.layout, len(experiments))
+        self.filled = 0
+        self.stopped = ""
+        self.started = time.perf_counter()
+
+    def to_the_end(self, paths: Sequence[Path | None]) -> list[Recording]:
+        try:
+            with torch.no_grad():
+                self._train()
+        except KeyboardInterrupt:
+            raise Interrupted(self._keep(paths)) from None
+        recordings = self.recordings(self.stopped, finished=True)
+        for recording, path in zip(recordings, paths, strict=True):
+            if path is not None:
+                recording.save(path)
+        if self.stopped:
+            tqdm.write(f"{self.first.name}: training stopped, {self.stopped}; the recording keeps what happened")
+        return recordings
+
+    def _keep(self, paths: Sequence[Path | None]) -> str:
+        self.stopped = f"interrupted after {self.tape.iterations + self.filled} of {self.first.iterations} iterations"
+        kept = []
+        for recording, path in zip(self.recordings(self.stopped), paths, strict=True):
+            fallback = Path(f"{recording.name.replace('/', '-')}-interrupted.safetensors")
+            kept.append(str(recording.save(path or fallback)))
+        return f"{self.stopped}: what was recorded so far is in {' and '.join(kept)}"
+
+    def recordings(self, stopped: str = "", finished: bool = False) -> list[Recording]:
+        """What the tape holds now, one recording for each network."""
+        self._flush()
+        accuracy = self.stack.accuracy(self.images, self.labels, 0) if finished else None
+        return [
+            self.tape.recording(
+                k,
+                origin(
+                    self.stack.layout,
+                    experiment,
+                    tuple(f"{experiment.activation}_{i}" for i in range(1, self.stack.layers)),
+                    self.stack.moment_names,
+                    experiment.dtype,
+                    self.stack.device,
+                    wall_time=time.perf_counter() - self.started,
+                    data_digest=self.digest,
+                    stopped=stopped,
+                    **({"final_accuracy": accuracy[k]} if accuracy else {}),
+                ),
+            )
+            for k, experiment in enumerate(self.experiments)
+        ]
+
+    def _train(self) -> None:
+        self._epoch_row()
+        bar = tqdm(
+            total=self.first.iterations,
+            desc=" + ".join(e.name for e in self.experiments),
+            unit="it",
+            disable=None if self.progress else True,
+            mininterval=0.2,
+        )
+        with bar:
+            for epoch in range(self.first.epochs):
+                self._epoch(epoch)
+                bar.update(self.first.iterations_per_epoch)
+                bar.set_postfix_str(self._postfix(epoch))
+                if not np.isfinite(self.tape.blocks[-1]["loss"]).all():
+                    self.stopped = f"the loss is not finite since epoch {epoch + 1}"
+                if self.watch:
+                    self.watch(self.recordings("still running"))
+                if self.stopped:
+                    return
+
+    def _epoch(self, epoch: int) -> None:
+        e, stack = self.first, self.stack
+        for indices in data.batches(e.observations, e.batch_size, e.seed, epoch):
+            chosen = torch.from_numpy(indices).to(stack.device)
+            row = self.filled
+            stack.gradient(self.images.index_select(0, chosen), self.one_hot.index_select(0, chosen), row)
+            if e.clip_norm is not None:
+                stack.clip(row, e.clip_norm)
+            stack.step(row, self.tape.iterations + row + 1)
+            self.filled += 1
+            if self.filled == self.rows or (epoch == 0 and row == 0 and self.tape.iterations == 0):
+                self._flush()
+                if self.tape.iterations == 1:
+                    self._checkpoint()
+        self._flush()
+        self.tape.epoch(stack.gradients[row])
+        self._epoch_row(checkpoint=(epoch + 1) % CHECKPOINT_EPOCHS == 0 or epoch + 1 == e.epochs)
+
+    def _epoch_row(self, checkpoint: bool = True) -> None:
+        self.tape.probe(self.stack.probe(self.images[:PROBE], self.labels[:PROBE], 0), self.stack.parameters[0])
+        if checkpoint:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        self.tape.checkpoint(self.stack.parameters[0], self.stack.moments)
+
+    def _flush(self) -> None:
+        n, stack = self.filled, self.stack
+        if n:
+            self.tape.block(stack.losses[:n], stack.gradients[:n], stack.parameters[: n + 1], stack.clips[:n])
+            stack.carry(n)
+            self.filled = 0
+
+    def _postfix(self, epoch: int) -> str:
+        last = self.tape.blocks[-1]
+        size = last["gradient"][-1, :, :, 1]  # (K, L) mean |gradient|
+        parts = [f"epoch {epoch + 1}/{self.first.epochs}"]
+        for k, e in enumerate(self.experiments):
+            ratio = size[k, -1] / size[k, 0] if size[k, 0] else float("inf")
+            parts.append(f"{e.activation} loss {last['loss'][-1, k]:.3g} last/first {ratio:.2g}")
+        return ", ".join(parts)

@@ -19,6 +19,7 @@ from labkit import initialisations
 from labkit.experiments import Experiment
 from labkit.networks import LEAKY_SLOPE
 from labkit.optimizers import adam_update, sgd_update
+from labkit.recording import HIDDEN_STATISTICS
 from labkit.tape import Layout, Probe, hidden_statistics, probe_of
 
 aten = torch.ops.aten
@@ -167,7 +168,8 @@ class Stack:
         hidden = [
             torch.cat([hidden_statistics(h[ks], activation) for activation, ks in self._runs]) for h in outputs[:-1]
         ]
-        return probe_of(flat, outputs[-1], labels, torch.stack(hidden, dim=1) if hidden else flat.new_zeros(self.count, 0, 5))
+        none = flat.new_zeros(self.count, 0, len(HIDDEN_STATISTICS))
+        return probe_of(flat, outputs[-1], labels, torch.stack(hidden, dim=1) if hidden else none)
 
     def accuracy(self, images: Tensor, labels: Tensor, row: int) -> list[float]:
         """Share of the images that each network classifies right."""

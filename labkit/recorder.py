@@ -17,7 +17,7 @@ from labkit.histogram import BINS
 from labkit.recording import HIDDEN_STATISTICS, Origin, Recording, RecordingError
 from labkit.tape import Layout, Probe, Tape, hidden_statistics, probe_of
 
-PROBE = 500  # images of the fixed probe batch
+PROBE = 250  # images of the fixed probe batch
 CHECKPOINT_EPOCHS = 5  # epochs from one checkpoint to the next; the start and the first step have their own
 BLOCK_ROWS = 64  # iterations whose rows stay on the device before their statistics are taken ...
 BLOCK_BYTES = 64 * 2**20  # ... unless that many do not fit into this
@@ -43,7 +43,7 @@ class Recorder:
         recording = recorder.recording()
 
     `experiment` and `probe` (images, labels) are optional; without a probe batch its rows are NaN. With an
-    experiment the probe is the first 500 images of its data.
+    experiment the probe is the first 250 images of its data.
     """
 
     def __init__(
@@ -72,11 +72,12 @@ class Recorder:
         rows = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (2 * row * first.element_size())))
         self._gradients = torch.zeros(rows, row, dtype=first.dtype, device=first.device)
         self._weights = torch.zeros(rows + 1, row, dtype=first.dtype, device=first.device)
-        self._losses = torch.zeros(rows, 1, dtype=first.dtype, device=first.device)
-        self._clips = torch.ones(rows, 1, dtype=first.dtype, device=first.device)
+        self._losses: list[Tensor] = []
+        self._clips: list[float] = []
         self._filled = 0
         self._last = 0  # the row of the latest iteration, also after its statistics were taken
-        self._copy(self.parameters, self._weights[0])
+        with torch.no_grad():
+            self._copy(self.parameters, self._weights[0])
         self._take_probe()
         self._checkpoint()
 
@@ -89,10 +90,13 @@ class Recorder:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise RecordingError("recorder.step needs the loss as a tensor with one number: pass the mean loss")
         row = self._filled
-        self._copy([self._gradient_of(p) for p in self.parameters], self._gradients[row])
+        gradients = [p.grad for p in self.parameters]
+        if any(g is None for g in gradients):
+            gradients = [self._without(p) if g is None else g for p, g in zip(self.parameters, gradients, strict=True)]
+        self._copy(gradients, self._gradients[row])
         self._copy(self.parameters, self._weights[row + 1])
-        self._losses[row, 0].copy_(loss.detach())
-        self._clips[row] = clip_factor
+        self._losses.append(loss.detach())
+        self._clips.append(clip_factor)
         self._filled, self._last = row + 1, row
         if self.tape.iterations == 0 and row == 0:
             self._check_first_step()
@@ -122,9 +126,8 @@ class Recorder:
         """Write what was recorded so far."""
         return self.recording().save(path)
 
-    def _gradient_of(self, parameter: Tensor) -> Tensor:
-        if parameter.grad is not None:
-            return parameter.grad
+    def _without(self, parameter: Tensor) -> Tensor:
+        """The gradient of a parameter that has none."""
         if parameter.requires_grad and self.tape.iterations == 0 and self._filled == 0:
             raise RecordingError(
                 "a parameter has no gradient: call loss.backward() before recorder.step(loss), and zero_grad() after it"
@@ -138,14 +141,18 @@ class Recorder:
 
     @staticmethod
     def _copy(tensors: Sequence[Tensor], row: Tensor) -> None:
-        torch.cat([t.detach().reshape(-1) for t in tensors], out=row)
+        torch.cat([t.reshape(-1) for t in tensors], out=row)
 
     @torch.no_grad()
     def _flush(self) -> None:
         if self._filled == 0:
             return
         n = self._filled
-        self.tape.block(self._losses[:n], self._gradients[:n], self._weights[: n + 1], self._clips[:n])
+        losses = torch.stack(self._losses).reshape(n, 1)
+        clips = torch.tensor(self._clips, dtype=losses.dtype)[:, None]
+        self.tape.block(losses, self._gradients[:n], self._weights[: n + 1], clips)
+        self._losses.clear()
+        self._clips.clear()
         self._weights[0].copy_(self._weights[n])
         self._filled = 0
 

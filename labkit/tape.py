@@ -77,19 +77,18 @@ class Probe:
 
 
 def statistics(values: Tensor) -> Tensor:
-    """(..., n) to (..., S) in STATISTICS order, in float64: sums are taken so, whatever the values' own type."""
+    """(..., n) to (..., S) in STATISTICS order, in float64: the mean is summed so, whatever the values' own type."""
     n = values.shape[-1]
     mean = values.sum(-1, dtype=torch.float64) / n
     size = values.abs()
     norm = torch.linalg.vector_norm(values, dim=-1).double()
     sd = (norm.square() / n - mean.square()).clamp_min(0).sqrt()
-    zero_share = 1 - values.count_nonzero(-1).double() / n
-    if values.is_cuda or not bool(norm.isfinite().all()):
-        nonfinite = n - values.isfinite().sum(-1)
-    else:
-        nonfinite = torch.zeros_like(zero_share)
-    columns = (mean, size.sum(-1) / n, sd, norm, size.amax(-1), zero_share, nonfinite)
-    return torch.stack([column.double() for column in columns], dim=-1)
+    columns = [mean, size.sum(-1).double() / n, sd, norm, size.amax(-1).double()]
+    if values.is_cuda or n >= 2**24 or not bool(norm.isfinite().all()):
+        zero_share, nonfinite = 1 - values.count_nonzero(-1).double() / n, n - values.isfinite().sum(-1).double()
+    else:  # counting by signs is four times faster, and exact while float32 holds the count
+        zero_share, nonfinite = 1 - size.sign_().sum(-1).double() / n, torch.zeros_like(mean)
+    return torch.stack([*columns, zero_share, nonfinite], dim=-1)
 
 
 def hidden_statistics(values: Tensor, activation: str) -> Tensor:
@@ -151,7 +150,6 @@ class Tape:
         self.checkpoints: list[tuple[int, Array, Array]] = []
         rows = networks * len(layout.layers)
         self.gradient_bins, self.weight_bins = CommonBins(rows, bins), CommonBins(rows, bins)
-        self._segments: Tensor | None = None
 
     def _matrices(self, row: Tensor) -> list[Tensor]:
         return self.layout.views(row, self.networks)[: len(self.layout.layers)]
@@ -184,13 +182,16 @@ class Tape:
         """End an epoch whose last mini-batch left this gradient (K P,)."""
         matrices = self._matrices(gradient)
         finite = [m.nan_to_num(0, 0, 0) for m in matrices]
-        low = torch.cat([m.amin(-1) for m in finite]).double()
-        high = torch.cat([m.amax(-1) for m in finite]).double()
-        empty = (high == low) * 0.5
+        low, high = (torch.cat([getattr(m, end)(-1) for m in finite]).cpu().numpy() for end in ("amin", "amax"))
+        empty = np.where(low == high, 0.5, 0).astype(low.dtype)
         low, high = low - empty, high + empty
-        counts = self._counts(matrices, low, high)
-        values = {"batch_counts": counts, "batch_range": torch.stack([low, high], dim=-1)}
-        self.epochs.append(_to_host(values) | {"epoch_end": np.array(self.iterations)})
+        self.epochs.append(
+            {
+                "batch_counts": self._counts(matrices, low, high),
+                "batch_range": np.stack([low, high], axis=-1),
+                "epoch_end": np.array(self.iterations),
+            }
+        )
 
     def probe(self, probe: Probe | None, parameters: Tensor) -> None:
         """Take a probe row: what the probe batch shows, and the weights (K P,) as they are now."""
@@ -220,20 +221,15 @@ class Tape:
 
     def _common(self, bins: CommonBins, values: list[Tensor]) -> Array:
         largest = torch.cat([v.abs().amax(-1) for v in values]).double().cpu().numpy()
-        reach = torch.from_numpy(bins.reach(np.nan_to_num(largest, posinf=0)).copy()).to(values[0].device)
-        return self._counts(values, -reach, reach).double().cpu().numpy()
+        reach = bins.reach(np.nan_to_num(largest, posinf=0))
+        return self._counts(values, -reach, reach).astype(np.float64)
 
-    def _counts(self, values: list[Tensor], low: Tensor, high: Tensor) -> Tensor:
+    def _counts(self, values: list[Tensor], low: Array, high: Array) -> Array:
         """(L K, B) counts of each matrix's finite values between its outer edges (L K,), layer by layer."""
-        if self._segments is None:
-            sizes = torch.tensor([v.shape[-1] for v in values for _ in range(self.networks)])
-            self._segments = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(low.device)
-        flat, segments = torch.cat([v.flatten() for v in values]), self._segments
-        position = (flat - low[segments]) / ((high - low) / self.bins)[segments]
-        finite = position.isfinite()
-        bin_of = torch.where(finite, position, 0).long().clamp_(0, self.bins - 1) + segments * self.bins
-        counts = torch.zeros(len(low) * self.bins, dtype=torch.long, device=low.device)
-        return counts.scatter_add_(0, bin_of, finite.long()).view(-1, self.bins)
+        rows = [network for matrix in values for network in matrix]
+        edges = zip(rows, low.tolist(), high.tolist(), strict=True)
+        counts: Array = torch.stack([torch.histc(row, self.bins, a, b) for row, a, b in edges]).cpu().numpy()
+        return counts
 
     def recording(self, network: int, origin: Origin) -> Recording:
         """The recording of one of the K networks."""

@@ -1,9 +1,15 @@
 """Runs that many tests look at: trained once, read by all."""
 
-import pytest
+import os
 
-from labkit.experiments import Experiment, experiment
-from labkit.recording import Recording
+# Before torch is loaded, here and in every process that a test starts: with a second thread, small networks wait more
+# than they compute, most of all when tests run side by side.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest  # noqa: E402
+
+from labkit.experiments import Experiment, experiment  # noqa: E402
+from labkit.recording import Recording  # noqa: E402
 
 
 @pytest.fixture(scope="session")

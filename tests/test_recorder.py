@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 import labkit
 from labkit import data, networks
-from labkit.recorder import Recorder, tensors
+from labkit.recorder import PROBE, Recorder, tensors
 from labkit.recording import STATISTICS, Recording, RecordingError
 from labkit.replay import statistics as by_hand
 from labkit.tape import CommonBins, Layout, hidden_statistics, statistics
@@ -106,7 +106,7 @@ def test_last_mini_batch_histograms_are_numpys(recorded) -> None:
 
 def test_probe_and_weights_after_each_epoch(recorded, short) -> None:
     recording, kept = recorded
-    images, labels, _ = tensors(short)
+    images, labels = (whole[:PROBE] for whole in tensors(short)[:2])
     network = networks.of_experiment(short).double()
     rows = [kept[0]["before"], *(kept[last]["after"] for last in recording.epoch_end - 1)]
     for e, row in enumerate(rows):

@@ -85,6 +85,10 @@ class Recording:
     checkpoint_parameters: Array  # (C, P) all parameters, one after another
     checkpoint_moments: Array  # (C, M, P) the optimiser's moments, in the same order
 
+    def __repr__(self) -> str:
+        last = f", loss {self.loss[-1]:.4g}" if len(self.loss) else ""
+        return f"Recording of {self.name}: {self.iterations:,} iterations, {len(self.layers)} layers{last}"
+
     @property
     def iterations(self) -> int:
         return len(self.loss)

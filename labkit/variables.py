@@ -260,7 +260,10 @@ def _bytes_held(value: object) -> int:
     if _is_torch(value, "torch.nn.Module"):
         return sum(_bytes(parameter) for parameter in _learnables(value))
     array = _array(value)
-    return _bytes_alone(value) if array is None else int(array.nbytes)
+    if array is not None:
+        return int(array.nbytes)
+    inside = [held for held in map(_array, _fields(value).values()) if held is not None]
+    return _bytes_alone(value) + sum(int(held.nbytes) for held in inside)
 
 
 def _learnables(network: object) -> list[Any]:
@@ -316,6 +319,8 @@ def _container_preview(value: Any, depth: int) -> str:
 
 def _object_preview(value: Any, depth: int) -> str:
     kind = _line(type(value).__name__, WIDTH)
+    if type(value).__module__.startswith("labkit.") and type(value).__repr__ is not object.__repr__:
+        return repr(value)  # ours are short and read no array
     if fields := _fields(value):
         shown = [f"{name}={_preview(field, depth - 1)}" for name, field in islice(fields.items(), SHOWN * (depth > 0))]
         return f"{kind}({', '.join(shown)})"

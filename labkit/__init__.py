@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labkit.experiments import Experiment, ExperimentError, experiment
+    from labkit.live import LiveDistributions
     from labkit.optimizers import SGD, Adam, clip_gradients
     from labkit.recorder import Recorder
     from labkit.recording import Recording, RecordingError
@@ -18,6 +19,7 @@ _HOME = {
     "Adam": "optimizers",
     "Experiment": "experiments",
     "ExperimentError": "experiments",
+    "LiveDistributions": "live",
     "Recorder": "recorder",
     "Recording": "recording",
     "RecordingError": "recording",
@@ -35,6 +37,7 @@ __all__ = [
     "Adam",
     "Experiment",
     "ExperimentError",
+    "LiveDistributions",
     "Recorder",
     "Recording",
     "RecordingError",

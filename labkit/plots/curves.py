@@ -1,0 +1,284 @@
+"""Curves over the iterations: loss, signed mean and size of the gradients, updates."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from labkit.plots.figure import GREY, count_from, describe, frame, legend_below, tiles, title
+from labkit.plots.words import (
+    COLOURS,
+    DASHES,
+    FLOOR_UNITS,
+    Network,
+    Recordings,
+    drawn,
+    finite,
+    gaps,
+    listed,
+    networks,
+    number,
+    positive,
+    ratio,
+    rounding_floor,
+    running_median,
+    weights_of,
+    window_of,
+)
+from labkit.recording import Array, Recording
+
+NOISE_SHARE = 0.95  # a layer whose signed mean lies within the rounding floor this often is called noise
+FAR_APART = 100  # the largest loss over the median one, from which a linear axis shows the largest alone
+
+
+def losses(recordings: Recordings, *, axes: Axes | None = None) -> Figure:
+    """Loss of every mini-batch (faint) and its running median over about an epoch, against the iteration.
+
+    The axis is logarithmic when the losses lie too far apart to be seen on one scale, as those of a run that explodes.
+    """
+    found = networks(recordings)
+    scale = "log" if _far_apart(found) else "linear"
+    if axes is None:
+        figure, grid = tiles(None, 1, 1, 8, 3.7, margins=(0.8, 0.25, 0.6, 0.75))
+        axes = grid[0, 0]
+        title(figure, "Losses", _faint(found[0].recording))
+    for network in found:
+        recording = network.recording
+        shown = finite(recording.loss) if scale == "linear" else positive(recording.loss)
+        _faint_and_median(axes, shown, window_of(recording), network.label, network.line)
+    frame(axes)
+    count_from(axes.xaxis)
+    axes.set(xlabel="Iteration", ylabel="Mean cross-entropy of the mini-batch (nats)", yscale=scale)
+    if scale == "linear":
+        axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return describe(axes, " ".join([f"Loss against iteration, {scale} scale.", *map(_loss_told, found)]))
+
+
+def _far_apart(found: list[Network]) -> bool:
+    losses = np.concatenate([positive(n.recording.loss) for n in found])
+    losses = losses[~np.isnan(losses)]
+    return bool(losses.size) and float(losses.max()) > FAR_APART * float(np.median(losses))
+
+
+def _loss_told(network: Network) -> str:
+    loss, window = network.recording.loss, window_of(network.recording)
+    told = f"{network.label}: {number(loss[0])} at iteration 1, {number(loss[-1])} at {len(loss):,}."
+    _, medians = running_median(finite(loss), window)
+    if len(medians):
+        told += f" Its running median over {window} iterations ends at {number(medians[-1])}."
+    bad = int(np.sum(~np.isfinite(loss)))
+    return told + (f" Left out as gaps: {bad:,} values that are not finite." if bad else "")
+
+
+def mean_gradients(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -> Figure:
+    """MATLAB's last figure: the signed mean of each layer's weight gradients against the iteration.
+
+    The band around 0 is the rounding floor (`words.rounding_floor`); a layer that stays inside shows nothing
+    but rounding, and its tile says so.
+    """
+    found = networks(recordings)
+    figure, grid = _per_layer(figure, found[0].recording.layers)
+    title(figure, "Mean Gradients", f"signed mean of dloss/dW over a layer's weights; band: {_floor(found)}")
+    for k, axes in enumerate(grid):
+        for network in found:
+            _signed(axes, network, k)
+        axes.set_title(weights_of(found[0].recording.layers[k]), fontsize=11)
+        axes.set(xlabel="Iteration", ylabel="Mean gradient (signed)")
+        _say_noise(axes, found, k)
+    lines = [Line2D([], [], **n.line, label=n.label) for n in found]
+    bands = [Patch(color=n.colour, alpha=0.3, label=f"{n.label}, rounding floor") for n in found]
+    legend_below(figure, [*lines, *bands])
+    return describe(figure, " ".join(["Signed mean gradient against iteration.", *map(_signed_told, found)]))
+
+
+def _signed(axes: Axes, network: Network, layer: int) -> None:
+    recording = network.recording
+    at = np.arange(1, recording.iterations + 1)
+    floor = rounding_floor(recording)[:, layer]
+    axes.fill_between(at, -floor, floor, color=network.colour, alpha=0.3, linewidth=0)
+    mean = finite(recording.statistic("mean")[:, layer])
+    axes.plot(at, mean, **network.line, linewidth=0.7, label=network.label)
+
+
+def noise_share(recording: Recording) -> Array:
+    """(L,) share of the iterations whose signed mean lies within the floor, of those with a gradient at all."""
+    floor, mean = rounding_floor(recording), finite(recording.statistic("mean"))
+    usable = floor > 0
+    within = usable & (np.abs(mean) <= floor)
+    return np.asarray(within.sum(axis=0) / np.maximum(usable.sum(axis=0), 1))
+
+
+def _say_noise(axes: Axes, found: list[Network], layer: int) -> None:
+    """Name a layer that shows rounding, with limits that leave out the floor's rare peaks, never the curves'."""
+    shares = [noise_share(n.recording)[layer] for n in found]
+    if max(shares) < NOISE_SHARE:
+        return
+    told = ", ".join(f"{n.label} {share:.1%}" for n, share in zip(found, shares, strict=True))
+    text = f"rounding noise: share of iterations within the floor\n{told}"
+    axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", fontsize=8, color=GREY)
+    floors = [np.nanquantile(np.nan_to_num(rounding_floor(n.recording)[:, layer]), 0.95) for n in found]
+    means = [np.nan_to_num(finite(n.recording.statistic("mean")[:, layer])) for n in found]
+    limit = 1.1 * max(*floors, *(np.abs(mean).max() for mean in means))
+    axes.set_ylim(-limit, 1.5 * limit)
+
+
+def _floor(found: list[Network]) -> str:
+    """The floor's formula, with the eps of each dtype."""
+    dtypes = dict.fromkeys(n.recording.origin.dtype for n in found)
+    eps = ", ".join(f"eps({dtype}) = {np.finfo(dtype).eps:.2g}" for dtype in dtypes)
+    return f"rounding floor {FLOOR_UNITS} eps × mean |gradient|, {eps}"
+
+
+def _signed_told(network: Network) -> str:
+    recording = network.recording
+    largest = np.abs(np.nan_to_num(finite(recording.statistic("mean")))).max(axis=0)
+    shares = zip(recording.layers, noise_share(recording), strict=True)
+    noisy = [f"{drawn(name)} ({share:.1%} of the iterations)" for name, share in shares if share >= NOISE_SHARE]
+    noise = f" Within the rounding floor, so noise: {', '.join(noisy)}." if noisy else ""
+    return f"{network.label}, largest |mean|: {listed(recording.layers, largest)}.{noise}"
+
+
+def gradient_sizes(recordings: Recordings, signed: bool = False, *, figure: Figure | SubFigure | None = None) -> Figure:
+    """Mean |gradient| of each layer against the iteration, on one log axis for all layers.
+
+    `signed=True` draws beside it the size of the signed mean (dots) and the rounding floor (dotted line): a
+    signed mean near the floor is rounding, whatever its curve looks like. A zero or a value that is not finite
+    is a gap.
+    """
+    found = networks(recordings)
+    figure, grid = _per_layer(figure, found[0].recording.layers, sharey=True)
+    name, caption = _size_words(found, signed)
+    title(figure, name, caption)
+    for k, axes in enumerate(grid):
+        axes.set_yscale("log")
+        for network in found:
+            size, window = network.recording.statistic("abs_mean")[:, k], window_of(network.recording)
+            _faint_and_median(axes, positive(size), window, network.label, network.line)
+            if signed:
+                _signed_size(axes, network, k)
+        axes.set_title(weights_of(found[0].recording.layers[k]), fontsize=11)
+        axes.set(xlabel="Iteration", ylabel="Gradient size" if signed else "Mean |gradient|")
+    legend_below(figure, _size_handles(found, signed), 3 if signed else 4)
+    return describe(figure, " ".join(["Mean |gradient| against iteration, log scale.", *map(_size_told, found)]))
+
+
+def _size_words(found: list[Network], signed: bool) -> tuple[str, str]:
+    if signed:
+        return "Gradient Sizes, Absolute and Signed", f"over a layer's weights, every mini-batch; {_floor(found)}"
+    floor = max(np.nan_to_num(rounding_floor(n.recording)).max() for n in found)
+    caption = f"mean |dloss/dW| over a layer's weights, {_faint(found[0].recording)}"
+    return "Gradient Sizes", f"{caption}\n{_floor(found)}: at most {number(floor)}, far below the curves"
+
+
+def _signed_size(axes: Axes, network: Network, layer: int) -> None:
+    recording = network.recording
+    at = np.arange(1, recording.iterations + 1)
+    mean = positive(np.abs(recording.statistic("mean")[:, layer]))
+    axes.plot(at, mean, ".", color=network.colour, markersize=1.2, alpha=0.5, label=f"{network.label}, |mean|")
+    floor = positive(rounding_floor(recording)[:, layer])
+    axes.plot(at, floor, ":", color=network.colour, linewidth=0.8, label=f"{network.label}, floor")
+
+
+def _size_handles(found: list[Network], signed: bool) -> list[Line2D]:
+    handles = []
+    for n in found:
+        handles.append(Line2D([], [], **n.line, label=f"{n.label}, mean |gradient|"))
+        if signed:
+            dots: dict[str, Any] = {"marker": ".", "linestyle": "", "color": n.colour}
+            handles.append(Line2D([], [], **dots, label=f"{n.label}, |mean gradient|"))
+            handles.append(Line2D([], [], color=n.colour, linestyle=":", label=f"{n.label}, rounding floor"))
+    # a legend fills column by column; each network is to have its row
+    return [handles[k] for start in range(3) for k in range(start, len(handles), 3)] if signed else handles
+
+
+def _size_told(network: Network) -> str:
+    recording = network.recording
+    size, names = recording.statistic("abs_mean"), recording.layers
+    floor = np.nan_to_num(rounding_floor(recording)).max()
+    return (
+        f"{network.label}: at iteration 1 {listed(names, size[0])}, where {drawn(names[0])} is "
+        f"{ratio(size[0, 0], size[0, -1])} {drawn(names[-1])}; at iteration {len(size):,} "
+        f"{listed(names, size[-1])}. The rounding floor of a signed mean is at most {number(floor)}.{gaps(size)}"
+    )
+
+
+def updates(recording: Recording, *, figure: Figure | SubFigure | None = None) -> Figure:
+    """Gradient norm, update norm and update norm / weight norm of each layer against the iteration, log axes.
+
+    An adaptive optimiser takes steps whose size hardly depends on the gradient's: compare the first two.
+    """
+    network = networks(recording)[0]
+    panels = _steps(recording)
+    figure, grid = tiles(figure, 1, 3, 4.1, 3.3, margins=(0.6, 0.2, 0.95, 1.0), grid={"wspace": 0.24})
+    caption = f"per weight matrix, {_faint(recording)}"
+    title(figure, f"Gradients and Updates of the {network.label} Network", caption)
+    for axes, (name, values) in zip(grid[0], panels.items(), strict=True):
+        axes.set_yscale("log")
+        for k, layer in enumerate(recording.layers):
+            curve = positive(values[:, k])
+            _faint_and_median(axes, curve, window_of(recording), weights_of(layer), _layer_line(k), 0.18)
+        frame(axes)
+        count_from(axes.xaxis)
+        axes.set_title(name, fontsize=11)
+        axes.set(xlabel="Iteration")
+    lines = enumerate(recording.layers)
+    legend_below(figure, [Line2D([], [], **_layer_line(k), label=weights_of(name)) for k, name in lines], 8)
+    told = [_steps_told(recording, name, values) for name, values in panels.items()]
+    return describe(figure, f"Updates of the {network.label} network, log scales. {' '.join(told)}")
+
+
+def _steps(recording: Recording) -> dict[str, Array]:
+    """Each panel of `updates` (I, L) by its title."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = finite(recording.update_norm) / finite(recording.weight_norm)
+    return {
+        "Gradient norm  ‖dloss/dW‖": recording.statistic("norm"),
+        "Update norm  ‖ΔW‖": recording.update_norm,
+        "Update norm / weight norm": relative,
+    }
+
+
+def _steps_told(recording: Recording, name: str, values: Array) -> str:
+    first, last = listed(recording.layers, values[0]), listed(recording.layers, values[-1])
+    return f"{name.split('  ')[0]}: at iteration 1 {first}; at {len(values):,} {last}.{gaps(values)}"
+
+
+def _layer_line(k: int) -> dict[str, Any]:
+    return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)]}
+
+
+def _per_layer(
+    figure: Figure | SubFigure | None, layers: tuple[str, ...], **options: Any
+) -> tuple[Figure | SubFigure, list[Axes]]:
+    """A grid with a tile for every layer, input side first."""
+    columns = int(np.ceil(np.sqrt(len(layers))))
+    rows = int(np.ceil(len(layers) / columns))
+    figure, grid = tiles(figure, rows, columns, 5.0, 2.7, margins=(0.9, 0.2, 1.0, 1.05), **options)
+    for axes in grid.flat:
+        frame(axes)
+        count_from(axes.xaxis)
+    for axes in grid.flat[len(layers) :]:
+        axes.set_visible(False)
+    return figure, list(grid.flat[: len(layers)])
+
+
+def _faint(recording: Recording) -> str:
+    """What the two strengths of a line mean."""
+    return f"faint: each mini-batch, strong: running median over {window_of(recording)} iterations"
+
+
+def _faint_and_median(
+    axes: Axes, values: Array, window: int, label: str, line: dict[str, Any], alpha: float = 0.3
+) -> None:
+    """The values of every iteration, and their running median when there are enough for one."""
+    at, medians = running_median(values, window)
+    iterations = np.arange(1, len(values) + 1)
+    if len(medians) == 0:
+        axes.plot(iterations, values, **line, linewidth=1.2, label=label)
+        return
+    axes.plot(iterations, values, color=line["color"], linewidth=0.5, alpha=alpha, label="_each")
+    axes.plot(at, medians, **line, linewidth=1.6, label=label)

@@ -1,0 +1,153 @@
+"""LabFigure: a figure that needs no pyplot, shows itself once and carries its own description."""
+
+import base64
+import html
+import io
+import sys
+from textwrap import wrap
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase, SubFigure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+DPI = 144  # dots per inch of a PNG: sharp on a screen of double density ...
+CSS_PIXELS_PER_INCH = 96  # ... on which it is shown in its size in inches
+GREY = "#555555"
+LETTER = 0.075  # inches that a letter of a caption or a legend takes
+
+
+class PlotError(ValueError):
+    """A figure that cannot be drawn; the message is one sentence that says what to do."""
+
+
+class LabFigure(Figure):
+    """A figure with a description. pyplot does not know it, so no notebook shows it a second time."""
+
+    alt_text: str = ""
+
+    def __init__(self, width: float, height: float) -> None:
+        super().__init__(figsize=(width, height))
+        self.set_layout_engine("none")  # positions are set by hand, whatever rcParams ask for
+
+    def png(self) -> bytes:
+        """The figure as a PNG file, its description in the file's metadata."""
+        drawn, packed, words = io.BytesIO(), io.BytesIO(), PngInfo()
+        self.savefig(drawn, format="png", dpi=DPI, pil_kwargs={"compress_level": 0})
+        words.add_text("Description", self.alt_text)
+        with Image.open(drawn) as image:
+            # 256 colours look the same and make the file, and so the notebook, four times smaller
+            few = image.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        few.save(packed, "png", pnginfo=words, dpi=(DPI, DPI))
+        return packed.getvalue()
+
+    def bundle(self) -> dict[str, str]:
+        """What a notebook shows, by MIME type.
+
+        JupyterLab and nbconvert's lab template put no alt text on an image/png, so text/html, which they
+        prefer, has an <img> with it; image/png is there for the converters to PDF and Word.
+        """
+        png = self.png()
+        text, width = base64.b64encode(png).decode(), _width(png) * CSS_PIXELS_PER_INCH // DPI
+        shown = f'<img src="data:image/png;base64,{text}" alt="{html.escape(self.alt_text)}" width="{width}">'
+        return {"text/html": shown, "image/png": text, "text/plain": self.alt_text}
+
+    def metadata(self) -> dict[str, dict[str, str]]:
+        """What goes with the bundle: the classic template of nbconvert reads the alt text from here."""
+        return {"image/png": {"alt": self.alt_text}}
+
+    def _ipython_display_(self) -> None:
+        """IPython asks for this before anything that a backend has registered for figures."""
+        from IPython.display import display
+
+        shown = self.bundle() if shows_images() else {"text/plain": self.alt_text}
+        show: Any = display
+        show(shown, metadata=self.metadata(), raw=True)
+
+
+def shows_images() -> bool:
+    """Are we in a notebook? A script and a terminal are not."""
+    ipython = sys.modules.get("IPython")
+    shell: Any = ipython.get_ipython() if ipython else None
+    return shell is not None and "image/png" in shell.display_formatter.active_types
+
+
+def _width(png: bytes) -> int:
+    """In pixels, from the file's header: the user's rcParams may have cropped the figure."""
+    return int.from_bytes(png[16:20], "big")
+
+
+def whole(figure: FigureBase | Axes) -> Figure:
+    """The figure at the top of a sub-figure or of axes."""
+    base: Any = figure.figure if isinstance(figure, Axes) else figure
+    top: Figure = base.canvas.figure
+    return top
+
+
+def describe(figure: FigureBase | Axes, text: str) -> Figure:
+    """Add to the description of the whole figure, and give that figure."""
+    top: Any = whole(figure)
+    before = getattr(top, "alt_text", "")
+    top.alt_text = f"{before} {text}".strip().replace(r"\$", "$")
+    found: Figure = top
+    return found
+
+
+def tiles(
+    figure: Figure | SubFigure | None, rows: int, columns: int, width: float, height: float, **options: Any
+) -> tuple[Figure | SubFigure, Any]:
+    """A figure and its axes (rows, columns), each of that many inches; titles and captions have their places.
+
+    Positions are set by hand: matplotlib's layout engines draw the figure again for every arrangement.
+    """
+    if figure is None:
+        figure = LabFigure(columns * width, rows * height + 0.9)
+    wide, high = _inches(figure)
+    left, right, bottom, top = options.pop("margins", (0.8, 0.2, 0.85, 0.85))
+    grid = {
+        "left": left / wide,
+        "right": 1 - right / wide,
+        "bottom": bottom / high,
+        "top": 1 - top / high,
+        "wspace": 0.28,
+        "hspace": 0.42,
+    } | options.pop("grid", {})
+    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=grid, **options)
+
+
+def _inches(figure: Figure | SubFigure) -> tuple[float, float]:
+    box = figure.bbox.transformed(whole(figure).dpi_scale_trans.inverted())
+    return box.width, box.height
+
+
+def title(figure: Figure | SubFigure, text: str, caption: str = "") -> None:
+    """The title above the tiles and small letters below it that say what exactly was drawn."""
+    wide, high = _inches(figure)
+    figure.suptitle(text, y=1 - 0.12 / high, va="top", fontsize=13)
+    if caption:
+        lines = [line for part in caption.splitlines() for line in wrap(part, int(wide / LETTER))]
+        figure.text(0.5, 1 - 0.42 / high, "\n".join(lines), ha="center", va="top", fontsize=9, color=GREY)
+
+
+def legend_below(figure: Figure | SubFigure, handles: list[Any], columns: int = 4) -> None:
+    """One legend for all tiles, below them, in as many columns as its words allow."""
+    labels = [handle.get_label() for handle in handles]
+    fitting = int(_inches(figure)[0] / (LETTER * max(map(len, labels)) + 0.6))
+    rows = -(-len(handles) // max(1, min(columns, fitting)))
+    columns = -(-len(handles) // rows)
+    figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False, fontsize=9)
+
+
+def count_from(axis: Any, ticks: int = 6) -> None:
+    """Ticks at whole, round numbers of epochs or iterations."""
+    axis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 5, 10]))
+
+
+def frame(axes: Axes) -> None:
+    """Thin grid, no box."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, color="#E5E5E5", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9)

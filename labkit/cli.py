@@ -1,0 +1,221 @@
+"""The command `labkit`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labkit.commands import Commands, prepare_terminal
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gradient-lab")
+def main() -> None:
+    """Train networks, record their gradients, look at the recordings.
+
+    Example: labkit run vanishing/relu vanishing/sigmoid
+    """
+    prepare_terminal()
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--student", default="", help="Whose run: the seed follows from the id.")
+@click.option("--epochs", type=int, help="Another number of epochs.")
+@click.option("--device", help="cpu or cuda; by default a GPU where there is one.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The folder for the recordings.")
+@click.option("--again", is_flag=True, help="Train again even if the recording is there.")
+def run(names: tuple[str, ...], student: str, epochs: int | None, device: str | None, out: Path, again: bool) -> None:
+    """Train experiments by name and save their recordings.
+
+    Experiments that share their data are trained side by side.
+
+    Example: labkit run vanishing/relu vanishing/sigmoid --student ada
+    """
+    from labkit.experiments import experiment
+    from labkit.training import train_many
+
+    changes = {} if epochs is None else {"epochs": epochs}
+    experiments = [experiment(name, student).replace(**changes) for name in names]
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / f"{name.replace('/', '-')}.safetensors" for name in names]
+    if again:
+        for path in paths:
+            path.unlink(missing_ok=True)
+    for recording, path in zip(train_many(experiments, paths, device=device), paths, strict=True):
+        click.echo(f"{path}: {_outcome(recording)}")
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def show(files: tuple[Path, ...]) -> None:
+    """Say what is in recordings, after checking every byte of them.
+
+    Example: labkit show vanishing-relu.safetensors
+    """
+    from rich.console import Console
+
+    from labkit.recording import Recording
+
+    for file in files:
+        Console().print(_table(file, Recording.load(file)))
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("figures"), help="The folder for the figures.")
+def plot(files: tuple[Path, ...], out: Path) -> None:
+    """Draw every figure of the lab from recordings, as PNG files.
+
+    Example: labkit plot vanishing-relu.safetensors vanishing-sigmoid.safetensors --out figures
+    """
+    from labkit import plots
+    from labkit.recording import Recording
+
+    recordings = [Recording.load(file) for file in files]
+    out.mkdir(parents=True, exist_ok=True)
+    for path in plots.everything(recordings, out):
+        click.echo(path)
+
+
+@main.command()
+def doctor() -> None:
+    """Check the environment: versions, GPU, Jupyter, nbgrader, the cache folder.
+
+    Ends with exit code 1 when something that the labs need is missing.
+
+    Example: labkit doctor
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "what", "found", "what to do", box=None)
+    findings = [finding for examine in EXAMINATIONS for finding in examine()]
+    for finding in findings:
+        mark = "ok" if finding.fine else "MISSING" if finding.needed else "note"
+        table.add_row(mark, finding.what, finding.found, "" if finding.fine else finding.advice)
+    Console().print(table)
+    if any(finding.needed and not finding.fine for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's table."""
+
+    what: str
+    fine: bool
+    found: str
+    advice: str = ""
+    needed: bool = True
+
+
+def _versions() -> list[Finding]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = [Finding("python", True, platform.python_version())]
+    packages = ("gradient-lab", "torch", "torchvision", "jupyterlab", "nbgrader", "ipywidgets", "matplotlib", "numpy")
+    for package in packages:
+        try:
+            found.append(Finding(package, True, version(package)))
+        except PackageNotFoundError:
+            found.append(Finding(package, False, "not installed", "run `make setup` in the project's folder"))
+    return found
+
+
+def _gpu() -> list[Finding]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return [Finding("GPU", False, "none: trainings run on the CPU", "the labs need none", needed=False)]
+    return [Finding("GPU", True, torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())]
+
+
+def _extensions() -> list[Finding]:
+    import os
+    import shutil
+    import subprocess
+    import sys
+
+    beside = str(Path(sys.executable).parent)
+    search = os.pathsep.join([beside, os.environ.get("PATH", "")])
+    jupyter = shutil.which("jupyter", path=search)
+    if jupyter is None:
+        return [Finding("jupyter", False, "no such command", "activate the environment, or put its bin folder on PATH")]
+    listed = subprocess.run(
+        [jupyter, "labextension", "list"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": search},
+        check=False,
+    )
+    text = listed.stdout + listed.stderr
+    found = []
+    for name, advice in (
+        ("@jupyter/nbgrader", "nbgrader's part of JupyterLab: install nbgrader again"),
+        ("@jupyter-widgets/jupyterlab-manager", "sliders and progress bars: install ipywidgets again"),
+    ):
+        line = next((line for line in text.splitlines() if name in line), "")
+        fine = "enabled" in line and "OK" in line
+        found.append(Finding(name, fine, "enabled" if fine else line.strip() or "not there", advice))
+    for command in ("nbgrader", "alembic"):
+        path = shutil.which(command)
+        advice = f"put {beside} on PATH: nbgrader looks for it there"
+        found.append(Finding(f"{command} on PATH", path is not None, path or "not found", advice, needed=False))
+    return found
+
+
+def _cache() -> list[Finding]:
+    import os
+
+    from labkit.data import cache_folder
+
+    folder = cache_folder()
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    fine = os.access(there, os.W_OK)
+    advice = "set LABKIT_CACHE to a folder that you can write, or the digits are drawn anew every time"
+    return [Finding("cache of digits", fine, str(folder), advice, needed=False)]
+
+
+EXAMINATIONS: Sequence[Callable[[], list[Finding]]] = (_versions, _gpu, _extensions, _cache)
+
+
+def _outcome(recording: Any) -> str:
+    ended = "ran to its end" if recording.complete else f"stopped: {recording.origin.stopped}"
+    accuracy = recording.origin.final_accuracy
+    return (
+        f"{recording.iterations:,} iterations, {ended}, loss {recording.loss[-1]:.4g}, "
+        f"training accuracy {accuracy:.1%}, {recording.origin.wall_time:.1f} s"
+    )
+
+
+def _table(file: Path, recording: Any) -> Any:
+    """The recording as a rich table; what a file says of itself is shown as it is, never read as markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    origin = recording.origin
+    table = Table(title=Text(f"{file}: {recording.name}, {_outcome(recording)}"), title_justify="left")
+    for head in ("layer", "shape", "mean |gradient|, first", "median", "last", "exact zeros", "not finite"):
+        table.add_column(head, justify="right" if head != "layer" else "left")
+    size, zeros = recording.statistic("abs_mean"), recording.statistic("zero_share")
+    bad = recording.statistic("nonfinite")
+    for k, layer in enumerate(recording.layers):
+        shape = "x".join(map(str, origin.shapes[k]))
+        figures = (size[0, k], _median(size[:, k]), size[-1, k])
+        cells = [layer, shape, *(f"{x:.3g}" for x in figures), f"{_median(zeros[:, k]):.0%}", f"{bad[:, k].sum():,.0f}"]
+        table.add_row(*(Text(cell) for cell in cells))
+    about = f"student {origin.student or '-'}, seed {origin.seed}, {origin.dtype} on {origin.device}"
+    versions = ", ".join(f"{name} {number}" for name, number in sorted(origin.versions.items()))
+    table.caption = Text(f"{about}\n{versions}\ndata {origin.data_digest[:16]}, digest {recording.digest}")
+    table.caption_justify = "left"
+    return table
+
+
+def _median(values: Any) -> float:
+    import numpy as np
+
+    return float(np.median(values))

@@ -88,7 +88,7 @@ def _loop(e: Experiment, optimizer_class: type, record: bool = False, look: Call
     optimizer = optimizer_class(network.parameters(), e.learning_rate)
     recorder = labkit.Recorder(network, optimizer, e) if record else None
     for epoch in range(e.epochs):
-        for indices in data.batches(e.observations, e.batch_size, e.seed, epoch):
+        for indices in data.epoch_batches(e, epoch):
             chosen = torch.from_numpy(indices)
             optimizer.zero_grad()
             loss = cross_entropy(network(images[chosen]), labels[chosen])

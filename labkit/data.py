@@ -26,13 +26,16 @@ import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import platformdirs
 from numpy.typing import ArrayLike, NDArray
 
 from labkit.files import write_whole
+
+if TYPE_CHECKING:
+    from labkit.experiments import Experiment
 
 SIDE = 28  # pixels, of the square images
 DIGITS = tuple("0123456789")
@@ -234,6 +237,11 @@ def batches(n: int, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.i
         raise DataError(f"batch_size {batch_size} is larger than the {n} images: choose at most {n}")
     order = stream(seed, "batches", _whole(epoch, "epoch", least=0)).permutation(n).astype(np.int64)
     return [order[first : first + batch_size] for first in range(0, n, batch_size)]
+
+
+def epoch_batches(experiment: Experiment, epoch: int) -> list[NDArray[np.int64]]:
+    """The mini-batches of an experiment's epoch, counted from 0, in the order in which it is trained."""
+    return batches(experiment.observations, experiment.batch_size, experiment.seed, epoch)
 
 
 def contact_sheet(dataset: Dataset, per_class: int = 10) -> NDArray[np.uint8]:

@@ -64,6 +64,15 @@ class Experiment:
             raise ExperimentError(f"an experiment has no {unknown[0]!r}: choose from {', '.join(sorted(known))}")
         return replace(self, **changes)
 
+    def __str__(self) -> str:
+        clip = f", gradients clipped to a norm of {self.clip_norm:g}" if self.clip_norm is not None else ""
+        return (
+            f"{self.name} of {self.student or 'nobody'}: {'-'.join(map(str, self.widths))} with {self.activation}, "
+            f"{self.initialisation} weights times {self.gain:g}; {self.observations:,} {self.data}; "
+            f"{self.optimizer} with learning rate {self.learning_rate:g}{clip}; {self.epochs} epochs in mini-batches "
+            f"of {self.batch_size}, {self.iterations:,} iterations in {self.dtype}; seed {self.seed}"
+        )
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 

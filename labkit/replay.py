@@ -151,4 +151,4 @@ def _data(e: Experiment) -> tuple[Floats, NDArray[np.int64]]:
 
 @lru_cache(maxsize=64)
 def _order(e: Experiment, epoch: int) -> list[NDArray[np.int64]]:
-    return data.batches(e.observations, e.batch_size, e.seed, epoch)
+    return data.epoch_batches(e, epoch)

@@ -195,7 +195,7 @@ class _Run:
 
     def _epoch(self, epoch: int) -> None:
         e, stack = self.first, self.stack
-        for indices in data.batches(e.observations, e.batch_size, e.seed, epoch):
+        for indices in data.epoch_batches(e, epoch):
             chosen = torch.from_numpy(indices).to(stack.device)
             row = self.filled
             stack.gradient(self.images.index_select(0, chosen), self.one_hot.index_select(0, chosen), row)

@@ -6,10 +6,10 @@ import os
 # than they compute, most of all when tests run side by side.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import pytest  # noqa: E402
+import pytest
 
-from labkit.experiments import Experiment, experiment  # noqa: E402
-from labkit.recording import Recording  # noqa: E402
+from labkit.experiments import Experiment, experiment
+from labkit.recording import Recording
 
 
 @pytest.fixture(scope="session")

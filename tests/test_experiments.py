@@ -81,6 +81,16 @@ def test_a_student_has_one_seed_per_assignment() -> None:
     assert experiment("vanishing/relu", "ada").seed == experiment("vanishing/sigmoid", "ada").seed
 
 
+def test_the_text_says_what_decides_the_run() -> None:
+    text = str(experiment("vanishing/exploding", "ada").replace(clip_norm=1.0, gain=2.0))
+    told = (
+        "vanishing/exploding of ada", "784-32-32", "relu", "he_normal weights times 2", "sgd with learning rate 0.05",
+        "clipped to a norm of 1", "3 epochs in mini-batches of 128, 120 iterations", str(seed_of("ada", "vanishing")),
+    )  # fmt: skip
+    for words in told:
+        assert words in text
+
+
 def test_descriptions_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         Experiment().epochs = 3  # type: ignore[misc]

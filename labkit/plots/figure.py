@@ -54,9 +54,9 @@ class LabFigure(Figure):
         shown = f'<img src="data:image/png;base64,{text}" alt="{html.escape(self.alt_text)}" width="{width}">'
         return {"text/html": shown, "image/png": text, "text/plain": self.alt_text}
 
-    def metadata(self) -> dict[str, dict[str, str]]:
-        """What goes with the bundle: the classic template of nbconvert reads the alt text from here."""
-        return {"image/png": {"alt": self.alt_text}}
+    def metadata(self) -> dict[str, dict[str, str | int]]:
+        """What goes with the bundle: nbconvert's classic template, and nbgrader's pages of feedback, read it."""
+        return {"image/png": {"alt": self.alt_text, "width": round(self.get_size_inches()[0] * CSS_PIXELS_PER_INCH)}}
 
     def _ipython_display_(self) -> None:
         """IPython asks for this before anything that a backend has registered for figures."""

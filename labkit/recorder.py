@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,7 @@ class Recorder:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise RecordingError("recorder.step needs the loss as a tensor with one number: pass the mean loss")
         row = self._filled
-        gradients = [p.grad for p in self.parameters]
-        if any(g is None for g in gradients):
-            gradients = [self._without(p) if g is None else g for p, g in zip(self.parameters, gradients, strict=True)]
+        gradients = [self._without(p) if p.grad is None else p.grad for p in self.parameters]
         self._copy(gradients, self._gradients[row])
         self._copy(self.parameters, self._weights[row + 1])
         self._losses.append(loss.detach())
@@ -211,8 +210,9 @@ class Recorder:
     def _experiments_probe(self) -> tuple[Tensor, Tensor] | None:
         if self.experiment is None:
             return None
-        images, labels, self._data_digest = tensors(self.experiment, self.parameters[0].device)
-        return images[:PROBE], labels[:PROBE]
+        e, first = self.experiment, self.parameters[0]
+        images, labels, self._data_digest = _probe_images(e.observations, e.seed, e.pool)
+        return images.to(first.device, first.dtype), labels.to(first.device)
 
     def _origin(self, stopped: str) -> Origin:
         first = self.parameters[0]
@@ -234,6 +234,14 @@ def tensors(experiment: Experiment, device: torch.device | str = "cpu") -> tuple
     drawn = data.student_digits(experiment.observations, seed=experiment.seed, pool=experiment.pool)
     images = torch.from_numpy(drawn.images).to(device, getattr(torch, experiment.dtype))
     return images, torch.from_numpy(drawn.labels).to(device), drawn.digest
+
+
+@lru_cache(maxsize=4)
+def _probe_images(observations: int, seed: int, pool: int) -> tuple[Tensor, Tensor, str]:
+    """The first images of a sample, their labels, and the whole sample's digest."""
+    drawn = data.student_digits(observations, seed=seed, pool=pool)
+    images, labels = drawn.images[:PROBE].copy(), drawn.labels[:PROBE].copy()
+    return torch.from_numpy(images), torch.from_numpy(labels), drawn.digest
 
 
 def origin(

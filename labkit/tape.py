@@ -7,6 +7,7 @@ ends, their statistics are taken in bulk and cross to the host once. K networks 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from labkit.histogram import BINS
 from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Array, Origin, Recording, RecordingError
 
+PROBE_ROWS = 10  # epochs whose probe rows wait until their statistics are taken in bulk
 FLAT = 0.05  # an activation is saturated within this share of its range from a bound
 
 # The flat part of each activation: where its derivative is near 0.
@@ -42,6 +44,13 @@ class Layout:
         """Each tensor of a row (..., networks * P) as (..., networks, size)."""
         parts = torch.split(row, [networks * size for size in self.sizes], dim=-1)
         return [part.unflatten(-1, (networks, size)) for part, size in zip(parts, self.sizes, strict=True)]
+
+    def stacks(self, row: Tensor, networks: int) -> list[Tensor]:
+        """The weight matrices of a row (..., networks * P): neighbours of one size as (..., layers, networks, size)."""
+        groups = [(len(list(same)), size) for size, same in groupby(self.sizes[: len(self.layers)])]
+        ends = [networks * count * size for count, size in groups]
+        parts = torch.split(row[..., : sum(ends)], ends, dim=-1)
+        return [part.unflatten(-1, (count, networks, size)) for part, (count, size) in zip(parts, groups, strict=True)]
 
     @classmethod
     def of(cls, network: nn.Module) -> "Layout":
@@ -148,70 +157,76 @@ class Tape:
         self.epochs: list[dict[str, Array]] = []
         self.probes: list[dict[str, Array]] = []
         self.checkpoints: list[tuple[int, Array, Array]] = []
+        self._waiting: list[tuple[Probe | None, Tensor]] = []
         rows = networks * len(layout.layers)
         self.gradient_bins, self.weight_bins = CommonBins(rows, bins), CommonBins(rows, bins)
 
-    def _matrices(self, row: Tensor) -> list[Tensor]:
-        return self.layout.views(row, self.networks)[: len(self.layout.layers)]
+    def _layers(self, *rows: Tensor, what: Callable[..., Tensor]) -> Tensor:
+        """`what` of each weight matrix of rows (N, K P), as (N, L, K, ...); layers of one size are taken together."""
+        stacks = [self.layout.stacks(row, self.networks) for row in rows]
+        return torch.cat([what(*same) for same in zip(*stacks, strict=True)], dim=1)
 
     def block(self, loss: Tensor, gradients: Tensor, parameters: Tensor, clip: Tensor | None = None) -> None:
         """Take R iterations: loss (R, K), gradients (R, K P), parameters before and after (R + 1, K P)."""
         before, after = parameters[:-1], parameters[1:]
-        all_gradients = self.layout.views(gradients, self.networks)
-        all_before = self.layout.views(before, self.networks)
-        layers = len(self.layout.layers)
-        changes = [
-            torch.linalg.vector_norm(new - old, dim=-1)
-            for new, old in zip(self._matrices(after), all_before[:layers], strict=True)
-        ]
-        dots = [(w * g).sum(-1) for w, g in zip(all_before, all_gradients, strict=True)]
-        none = torch.zeros_like(dots[0])
         values = {
-            "gradient": torch.stack([statistics(g) for g in all_gradients[:layers]], dim=2),  # (R, K, L, S)
-            "update_norm": torch.stack(changes, dim=2),
-            "weight_norm": torch.stack([torch.linalg.vector_norm(w, dim=-1) for w in all_before[:layers]], dim=2),
-            "weight_dot_gradient": torch.stack(dots[:layers], dim=2),
-            "bias_dot_gradient": torch.stack([none if b is None else dots[b] for b in self.layout.bias], dim=2),
+            "gradient": self._layers(gradients, what=statistics),
+            "update_norm": self._layers(after, before, what=lambda new, old: _norm(new - old)),
+            "weight_norm": self._layers(before, what=_norm),
+            "weight_dot_gradient": self._layers(before, gradients, what=_dot),
+            "bias_dot_gradient": self._bias_dot(before, gradients),
             "loss": loss.clone(),  # the loop goes on writing into its rows
             "clip_factor": torch.ones_like(loss) if clip is None else clip.clone(),
         }
         self.blocks.append(_to_host(values))
         self.iterations += len(loss)
 
+    def _bias_dot(self, parameters: Tensor, gradients: Tensor) -> Tensor:
+        """(R, L, K); 0 for a layer without a bias."""
+        b, g = (self.layout.views(row, self.networks) for row in (parameters, gradients))
+        none = b[0].new_zeros(b[0].shape[:-1])
+        return torch.stack([none if at is None else _dot(b[at], g[at]) for at in self.layout.bias], dim=1)
+
     def epoch(self, gradient: Tensor) -> None:
         """End an epoch whose last mini-batch left this gradient (K P,)."""
-        matrices = self._matrices(gradient)
-        finite = [m.nan_to_num(0, 0, 0) for m in matrices]
-        low, high = (torch.cat([getattr(m, end)(-1) for m in finite]).cpu().numpy() for end in ("amin", "amax"))
-        empty = np.where(low == high, 0.5, 0).astype(low.dtype)
-        low, high = low - empty, high + empty
-        self.epochs.append(
-            {
-                "batch_counts": self._counts(matrices, low, high),
-                "batch_range": np.stack([low, high], axis=-1),
-                "epoch_end": np.array(self.iterations),
-            }
-        )
+        row = gradient[None]
+        edges = self._layers(row.nan_to_num(0, 0, 0), what=lambda g: torch.stack([g.amin(-1), g.amax(-1)], -1))
+        found = edges[0].flatten(0, 1).cpu().numpy()
+        found[found[:, 0] == found[:, 1]] += np.array([-0.5, 0.5], dtype=found.dtype)
+        counts = self._counts(gradient, found[:, 0], found[:, 1])
+        self.epochs.append({"batch_counts": counts, "batch_range": found, "epoch_end": np.array(self.iterations)})
 
     def probe(self, probe: Probe | None, parameters: Tensor) -> None:
         """Take a probe row: what the probe batch shows, and the weights (K P,) as they are now."""
-        weights = self._matrices(parameters)
-        row = {"weight": torch.stack([torch.stack([w.mean(-1), w.std(-1, correction=0)], -1) for w in weights], 1)}
-        shape = (self.networks, len(self.layout.layers))
-        if probe is not None:
-            gradients = self._matrices(probe.gradient)
-            row |= {
-                "probe_gradient": torch.stack([statistics(g) for g in gradients], dim=1),
-                "probe_loss": probe.loss,
-                "accuracy": probe.accuracy,
-                "output_error": probe.output_error,
-                "hidden": probe.hidden,
+        self._waiting.append((probe, parameters.clone()))
+        if len(self._waiting) == PROBE_ROWS:
+            self._take_probes()
+
+    def _take_probes(self) -> None:
+        """Statistics of the probe rows that wait, in bulk."""
+        if not self._waiting:
+            return
+        probes, weights = [probe for probe, _ in self._waiting if probe], torch.stack([w for _, w in self._waiting])
+        mean_and_sd = self._layers(weights, what=lambda w: torch.stack([w.mean(-1), w.std(-1, correction=0)], -1))
+        taken = {"weight": mean_and_sd}
+        if probes:
+            gradients = torch.stack([probe.gradient for probe in probes])
+            taken |= {
+                "probe_gradient": self._layers(gradients, what=statistics),
+                "probe_loss": torch.stack([probe.loss for probe in probes]),
+                "accuracy": torch.stack([probe.accuracy for probe in probes]),
+                "output_error": torch.stack([probe.output_error for probe in probes]),
+                "hidden": torch.stack([probe.hidden for probe in probes]),
             }
-            self.gradient_bins.counts.append(self._common(self.gradient_bins, gradients))
-        else:
-            self.gradient_bins.counts.append(np.zeros((math.prod(shape), self.bins)))
-        self.weight_bins.counts.append(self._common(self.weight_bins, weights))
-        self.probes.append(_to_host(row))
+            self._count_on_common_bins(self.gradient_bins, gradients)
+        self._count_on_common_bins(self.weight_bins, weights)
+        self.probes.append(_to_host(taken))
+        self._waiting.clear()
+
+    def _count_on_common_bins(self, bins: CommonBins, rows: Tensor) -> None:
+        sizes = self._layers(rows.nan_to_num(0, 0, 0), what=lambda values: values.abs().amax(-1))
+        reach = bins.reach(sizes.amax(0).flatten().double().cpu().numpy())
+        bins.counts.extend(self._counts(row, -reach, reach) for row in rows)
 
     def checkpoint(self, parameters: Tensor, moments: Sequence[Tensor]) -> None:
         """Keep all parameters (K P,) and the optimiser's moments as they are after this many iterations."""
@@ -219,36 +234,41 @@ class Tape:
         kept_moments = np.stack(kept[1:], axis=1) if moments else np.zeros((self.networks, 0, kept[0].shape[1]))
         self.checkpoints.append((self.iterations, kept[0], kept_moments))
 
-    def _common(self, bins: CommonBins, values: list[Tensor]) -> Array:
-        largest = torch.cat([v.abs().amax(-1) for v in values]).double().cpu().numpy()
-        reach = bins.reach(np.nan_to_num(largest, posinf=0))
-        return self._counts(values, -reach, reach).astype(np.float64)
-
-    def _counts(self, values: list[Tensor], low: Array, high: Array) -> Array:
-        """(L K, B) counts of each matrix's finite values between its outer edges (L K,), layer by layer."""
-        rows = [network for matrix in values for network in matrix]
-        edges = zip(rows, low.tolist(), high.tolist(), strict=True)
-        counts: Array = torch.stack([torch.histc(row, self.bins, a, b) for row, a, b in edges]).cpu().numpy()
-        return counts
+    def _counts(self, row: Tensor, low: Array, high: Array) -> Array:
+        """(L K, B) counts of each matrix's finite values in a row (K P,) between outer edges (L K,), layer by layer."""
+        matrices = [matrix for stack in self.layout.stacks(row, self.networks) for matrix in stack.flatten(0, 1)]
+        edges = zip(matrices, low.tolist(), high.tolist(), strict=True)
+        counts = torch.stack([torch.histc(matrix, self.bins, a, b) for matrix, a, b in edges])
+        return counts.cpu().numpy().astype(np.float64)
 
     def recording(self, network: int, origin: Origin) -> Recording:
         """The recording of one of the K networks."""
+        self._take_probes()
         layers, dtype = len(self.layout.layers), np.dtype(origin.dtype)
         rows = slice(network, None, self.networks)  # of an array that goes layer by layer, network by network
 
         def by_iteration(name: str, *tail: int) -> Array:
-            parts = [block[name][:, network] for block in self.blocks]
+            parts = [block[name][:, :, network] if tail else block[name][:, network] for block in self.blocks]
             return np.concatenate([np.zeros((0, *tail)), *parts]).astype(dtype)
 
+        def by_layer(name: str, tail: int) -> Array:
+            missing = np.full((1, layers, tail), np.nan)
+            parts = [np.broadcast_to(missing, taken["weight"].shape[:1] + missing.shape[1:]) if name not in taken
+                     else taken[name][:, :, network] for taken in self.probes]  # fmt: skip
+            return np.concatenate(parts).astype(dtype)
+
         def by_probe(name: str, *tail: int) -> Array:
-            missing = np.full(tail, np.nan)
-            return np.stack([row[name][network] if name in row else missing for row in self.probes]).astype(dtype)
+            missing = np.full((1, *tail), np.nan)
+            parts = [np.broadcast_to(missing, taken["weight"].shape[:1] + tail) if name not in taken
+                     else taken[name][:, network] for taken in self.probes]  # fmt: skip
+            return np.concatenate(parts).astype(dtype)
 
         def by_epoch(name: str, *tail: int) -> Array:
             return np.array([epoch[name][rows] for epoch in self.epochs]).reshape(-1, layers, *tail)
 
         def common(bins: CommonBins) -> Array:
-            return np.stack([counts[rows] for counts in bins.counts]).astype(np.int32)
+            empty = np.zeros((len(self.weight_bins.counts), layers, self.bins), dtype=np.int32)
+            return np.stack([counts[rows] for counts in bins.counts]).astype(np.int32) if bins.counts else empty
 
         s = len(STATISTICS)
         return Recording(
@@ -263,14 +283,14 @@ class Tape:
             epoch_end=np.array([int(epoch["epoch_end"]) for epoch in self.epochs], dtype=np.int64),
             batch_counts=by_epoch("batch_counts", self.bins).astype(np.int32),
             batch_range=by_epoch("batch_range", 2).astype(dtype),
-            probe_gradient=by_probe("probe_gradient", layers, s),
+            probe_gradient=by_layer("probe_gradient", s),
             probe_counts=common(self.gradient_bins),
             probe_range=self.gradient_bins.range[rows].astype(dtype),
             probe_loss=by_probe("probe_loss"),
             accuracy=by_probe("accuracy"),
             output_error=by_probe("output_error"),
             hidden=by_probe("hidden", len(origin.activations), len(HIDDEN_STATISTICS)),
-            weight=by_probe("weight", layers, 2),
+            weight=by_layer("weight", 2),
             weight_counts=common(self.weight_bins),
             weight_range=self.weight_bins.range[rows].astype(dtype),
             checkpoint_iteration=np.array([at for at, _, _ in self.checkpoints], dtype=np.int64),
@@ -293,6 +313,15 @@ def probe_of(gradient: Tensor, logits: Tensor, labels: Tensor, hidden: Tensor) -
     error = 2 * (1 - right.exp()).mean((1, 2)) / logits.shape[-1]
     accuracy = (logits.argmax(-1) == labels).double().mean(-1)
     return Probe(gradient, -right.mean((1, 2)), accuracy, error, hidden)
+
+
+def _norm(values: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(values, dim=-1)
+    return norm
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1)
 
 
 def _to_host(values: dict[str, Tensor]) -> dict[str, Array]:

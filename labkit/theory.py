@@ -21,7 +21,7 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(200)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
-def value(activation: Activation, z: ArrayLike) -> Floats:
+def value(activation: str, z: ArrayLike) -> Floats:
     """The activation at z, any shape."""
     x = np.asarray(z, dtype=np.float64)
     if activation == "relu":
@@ -37,7 +37,7 @@ def value(activation: Activation, z: ArrayLike) -> Floats:
     raise ExperimentError(f"activation is {activation!r}: choose from relu, sigmoid, tanh, leaky_relu, linear")
 
 
-def slope(activation: Activation, z: ArrayLike) -> Floats:
+def slope(activation: str, z: ArrayLike) -> Floats:
     """The activation's derivative at z, any shape; 0 at the kink of relu, as torch has it."""
     x = np.asarray(z, dtype=np.float64)
     if activation == "sigmoid":

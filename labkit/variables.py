@@ -319,7 +319,7 @@ def _container_preview(value: Any, depth: int) -> str:
 
 def _object_preview(value: Any, depth: int) -> str:
     kind = _line(type(value).__name__, WIDTH)
-    if type(value).__module__.startswith("labkit.") and type(value).__repr__ is not object.__repr__:
+    if type(value).__module__.startswith("labkit.") and "__repr__" in vars(type(value)):
         return repr(value)  # ours are short and read no array
     if fields := _fields(value):
         shown = [f"{name}={_preview(field, depth - 1)}" for name, field in islice(fields.items(), SHOWN * (depth > 0))]

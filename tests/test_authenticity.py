@@ -1,0 +1,185 @@
+"""Is an honest recording accepted, and does each way of being wrong have its own sentence?"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autograder.authenticity import examine
+from autograder.checks import Failed
+from labkit.experiments import experiment
+from labkit.recording import Recording
+from labkit.training import train
+
+BY_ITERATION = ("loss", "gradient", "update_norm", "weight_norm", "weight_dot_gradient", "bias_dot_gradient")
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid"])
+def test_an_honest_recording_is_accepted(runs, ada, name: str) -> None:
+    examine(runs[name], ada[name])
+
+
+@pytest.mark.parametrize("student", ["bela", "chidi", "dana", "emre", "fatou"])
+def test_honest_runs_of_other_students_and_dtypes_are_accepted(student: str) -> None:
+    for dtype in ("float32", "float64"):
+        e = experiment("vanishing/relu", student).replace(epochs=2, dtype=dtype)
+        examine(train(e, device="cpu", progress=False), e)
+
+
+def _gradients(change: Callable[[np.ndarray], None]) -> Callable[[Recording], Recording]:
+    def forge(r: Recording) -> Recording:
+        gradient = r.gradient.copy()
+        change(gradient)
+        return replace(r, gradient=gradient)
+
+    return forge
+
+
+def _flip(g: np.ndarray) -> None:
+    g[:, :, 0] *= -1
+
+
+def _scale(g: np.ndarray) -> None:
+    g[:, :, :5] *= 1.7
+
+
+def _signed(g: np.ndarray) -> None:
+    g[:, :, 1] = g[:, :, 0]
+
+
+def _zero_layer(g: np.ndarray) -> None:
+    g[:, 0, :5] = 0
+
+
+def _smooth(g: np.ndarray) -> None:
+    g[:] = g.mean(axis=0)
+
+
+def _invent(g: np.ndarray) -> None:
+    random = np.random.RandomState(0)
+    factor = np.exp(0.05 * random.standard_normal(g.shape[:2]))
+    g[:, :, :5] *= factor[:, :, None]
+
+
+def _shuffle(r: Recording) -> Recording:
+    order = np.random.RandomState(0).permutation(r.iterations)
+    return replace(r, **{name: getattr(r, name)[order] for name in BY_ITERATION})
+
+
+def _weights(r: Recording) -> Recording:
+    count = np.array([np.prod(shape) for shape in r.origin.shapes])
+    gradient = r.gradient.copy()
+    gradient[:, :, 3] = r.weight_norm
+    gradient[:, :, 2] = r.weight_norm / np.sqrt(count)
+    gradient[:, :, 0] = 0
+    return replace(r, gradient=gradient)
+
+
+def _stop(r: Recording) -> Recording:
+    return replace(r, origin=replace(r.origin, stopped="interrupted after 900 of 2000 iterations"))
+
+
+def _origin(**changes: object) -> Callable[[Recording], Recording]:
+    return lambda r: replace(r, origin=replace(r.origin, experiment=r.origin.experiment.replace(**changes)))
+
+
+def _other_start(r: Recording) -> Recording:
+    parameters = r.checkpoint_parameters.copy()
+    parameters[0] = np.random.RandomState(0).uniform(-0.1, 0.1, parameters.shape[1])
+    return replace(r, checkpoint_parameters=parameters)
+
+
+FORGERIES = {
+    "zero": (_gradients(lambda g: g.fill(0)), "every gradient of fc_1 is exactly 0"),
+    "one layer zero": (_gradients(_zero_layer), "every gradient of fc_1 is exactly 0"),
+    "shuffled": (_shuffle, "not in the order in which they happened"),
+    "gradients shuffled": (
+        lambda r: replace(r, gradient=r.gradient[np.random.RandomState(0).permutation(r.iterations)]),
+        "not in the order in which they happened",
+    ),
+    "signs flipped": (_gradients(_flip), "its signs are flipped"),
+    "scaled": (_gradients(_scale), "they are 1.7 times those of the replay"),
+    "signed for absolute": (_gradients(_signed), "contradict each other"),
+    "weights": (_weights, "what is recorded as the gradient of fc_1 are its weights"),
+    "smoothed": (_gradients(_smooth), "a replay of your run gives|contradict each other"),
+    "invented": (_gradients(_invent), "a replay of your run gives|contradict each other"),
+    "loss": (lambda r: replace(r, loss=r.loss * 0.9), "the loss at iteration 1 is recorded as"),
+    "unfinished": (_stop, "It says: interrupted|2,000 iterations in 50 epochs"),
+    "other settings": (_origin(learning_rate=0.01), "another experiment: its learning_rate is 0.01"),
+    "other epochs": (_origin(epochs=49), "another experiment: its epochs is 49"),
+    "other seed": (_origin(seed=5), "another student's run: its seed is 5"),
+    "other start": (_other_start, "does not start from the weights that your seed gives"),
+    "no start": (
+        lambda r: replace(r, checkpoint_iteration=r.checkpoint_iteration + 1), "no checkpoint of the network before"
+    ),
+    "no experiment": (lambda r: replace(r, origin=replace(r.origin, experiment=None)), "which experiment it follows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("network", ["relu", "sigmoid"])
+@pytest.mark.parametrize("case", FORGERIES)
+def test_each_forgery_is_refused_with_its_own_sentence(runs, ada, network: str, case: str, tmp_path) -> None:
+    forge, words = FORGERIES[case]
+    # through a file with fitting digests: whoever forges makes them anew
+    forged = Recording.load(forge(runs[network]).save(tmp_path / "forged"))
+    with pytest.raises(Failed, match=words) as caught:
+        examine(forged, ada[network])
+    assert "\n" not in caught.value.found
+
+
+@pytest.mark.parametrize("network", ["relu", "sigmoid"])
+def test_a_classmates_recording_is_refused(runs, network: str) -> None:
+    with pytest.raises(Failed, match="another student's run"):
+        examine(runs[network], experiment(f"vanishing/{network}", "bela"))
+
+
+def test_a_classmates_recording_with_ones_own_seed_written_in_is_refused(runs, tmp_path) -> None:
+    mine = experiment("vanishing/relu", "bela")
+    forged = replace(runs["relu"], origin=replace(runs["relu"].origin, experiment=mine, seed=mine.seed, student="bela"))
+    with pytest.raises(Failed, match="does not start from the weights that your seed gives"):
+        examine(Recording.load(forged.save(tmp_path / "x")), mine)
+
+
+def test_no_zero_grad_is_told_from_the_recording(short) -> None:
+    """The most common mistake in a loop of one's own: gradients of all mini-batches add up."""
+    import torch
+
+    import labkit
+    from labkit import data, networks
+    from labkit.recorder import tensors
+
+    images, labels, _ = tensors(short)
+    network = networks.of_experiment(short)
+    optimizer = labkit.Adam(network.parameters())
+    recorder = labkit.Recorder(network, optimizer, short)
+    for epoch in range(short.epochs):
+        for indices in data.batches(short.observations, short.batch_size, short.seed, epoch):
+            loss = torch.nn.functional.cross_entropy(network(images[indices]), labels[indices])
+            loss.backward()
+            optimizer.step()
+            recorder.step(loss)
+        recorder.end_epoch()
+    with pytest.raises(Failed, match=r"at iteration 2 is recorded as|at iteration 3 is recorded as") as caught:
+        examine(recorder.recording(), short)
+    assert "zero_grad" in caught.value.help
+
+
+@pytest.mark.parametrize("changes", [{"gain": 3.0}, {"gain": 2.0, "clip_norm": 1.0}])
+def test_runs_that_explode_and_clipped_runs_are_accepted(changes: dict) -> None:
+    base = experiment("vanishing/exploding", "ada")
+    recording = train(base.replace(**changes), device="cpu", progress=False)
+    examine(recording, base, ("gain", "clip_norm"))
+    with pytest.raises(Failed, match="another experiment: its gain"):
+        examine(recording, base)
+
+
+def test_a_run_cannot_claim_to_have_exploded(short, tmp_path) -> None:
+    recording = train(short, device="cpu", progress=False)
+    loss = recording.loss.copy()
+    loss[5:] = np.nan
+    forged = replace(
+        recording, loss=loss, origin=replace(recording.origin, stopped="the loss is not finite since epoch 2")
+    )
+    with pytest.raises(Failed, match="a replay of your run"):
+        examine(Recording.load(forged.save(tmp_path / "x")), short)

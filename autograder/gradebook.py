@@ -1,0 +1,206 @@
+"""The one door to nbgrader: its database, its converters, its settings. nbgrader takes seconds to import: only here.
+
+Marks are written by nbgrader itself, from notebooks that `preprocessors` filled; manual marks, comments and late
+penalties in the gradebook stay what they are.
+"""
+
+import os
+import re
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+CONFIG = "nbgrader_config.py"
+
+
+class GradebookError(Exception):
+    """The gradebook lacks something, or nbgrader refused; one sentence with what to do."""
+
+
+@dataclass(frozen=True)
+class CellScore:
+    """One graded cell of one student, as the gradebook has it."""
+
+    kind: Literal["test", "essay", "task"]
+    score: float  # the one that counts: a person's, else the checks'
+    max_score: float
+    auto: float | None  # from the checks
+    manual: float | None  # from a person
+    needs_person: bool
+
+
+@dataclass(frozen=True)
+class StudentScore:
+    """One student's submission, as the gradebook has it."""
+
+    student: str
+    score: float  # late penalty not taken off
+    max_score: float
+    late_penalty: float
+    cells: dict[str, CellScore]  # by grade id
+
+    @property
+    def needs_person(self) -> bool:
+        return any(cell.needs_person for cell in self.cells.values())
+
+
+def settings(course: Path) -> Any:
+    """The course's nbgrader_config.py, as traitlets has it."""
+    from traitlets.config.loader import Config, PyFileConfigLoader
+
+    if not (course / CONFIG).is_file():
+        raise GradebookError(f"{course} is no course, {CONFIG} is missing: make one with `autograder init`")
+    loaded: Config = PyFileConfigLoader(CONFIG, path=str(course)).load_config()
+    return loaded
+
+
+def scores(course: Path, assignment: str) -> list[StudentScore]:
+    """Every submission's marks, by student; `GradebookError` when the assignment is not in the gradebook."""
+    with _open(course) as gradebook:
+        _assignment(gradebook, assignment)
+        found = gradebook.assignment_submissions(assignment)
+        return sorted((_student(submission) for submission in found), key=lambda one: one.student)
+
+
+def recorded(course: Path, assignment: str) -> set[str]:
+    """The students whose submissions the gradebook has; `GradebookError` without the assignment."""
+    with _open(course) as gradebook:
+        _assignment(gradebook, assignment)
+        return {submission.student_id for submission in gradebook.assignment_submissions(assignment)}
+
+
+def max_scores(course: Path, assignment: str) -> dict[str, float]:
+    """The points of every graded cell, by grade id."""
+    with _open(course) as gradebook:
+        cells = [cell for notebook in _assignment(gradebook, assignment).notebooks for cell in _graded(notebook)]
+        return {cell.name: float(cell.max_score) for cell in cells}
+
+
+def _graded(notebook: Any) -> list[Any]:
+    return [*notebook.grade_cells, *notebook.task_cells]
+
+
+def _assignment(gradebook: Any, assignment: str) -> Any:
+    from nbgrader.api import MissingEntry
+
+    try:
+        return gradebook.find_assignment(assignment)
+    except MissingEntry:
+        known = ", ".join(sorted(one.name for one in gradebook.assignments)) or "none"
+        raise GradebookError(
+            f"the gradebook has no assignment {assignment} (it has: {known}): release it "
+            f"first with `nbgrader generate_assignment {assignment}`"
+        ) from None
+
+
+def _student(submission: Any) -> StudentScore:
+    cells = {grade.name: _cell(grade) for notebook in submission.notebooks for grade in notebook.grades}
+    return StudentScore(
+        submission.student_id,
+        float(submission.score),
+        float(submission.max_score),
+        float(submission.late_submission_penalty or 0),
+        cells,
+    )
+
+
+def _cell(grade: Any) -> CellScore:
+    kinds: dict[str, Literal["test", "essay", "task"]] = {"TaskCell": "task"}
+    written = grade.cell.type == "TaskCell" or grade.cell.cell_type == "markdown"
+    kind = kinds.get(grade.cell.type, "essay" if written else "test")
+    return CellScore(
+        kind,
+        float(grade.score),
+        float(grade.max_score),
+        grade.auto_score,
+        grade.manual_score,
+        bool(grade.needs_manual_grade),
+    )
+
+
+@contextmanager
+def _open(course: Path) -> Iterator[Any]:
+    from nbgrader.api import Gradebook
+    from sqlalchemy.exc import SQLAlchemyError
+
+    _quieten()
+    directory = _directory(course.absolute())
+    try:
+        with environment_on_path(), Gradebook(directory.db_url, directory.course_id) as gradebook:
+            yield gradebook
+    except SQLAlchemyError as error:
+        first = str(error).split("\n", 1)[0]
+        raise GradebookError(
+            f"the gradebook {directory.db_url} cannot be used ({first[:200]}): is it locked by "
+            "another program, or of an older nbgrader (`nbgrader db upgrade`)?"
+        ) from error
+
+
+def _quieten() -> None:
+    """nbgrader makes SQLAlchemy warn at every new submission, of nothing that an instructor could change."""
+    from sqlalchemy.exc import SAWarning
+
+    warnings.filterwarnings("ignore", category=SAWarning, module="nbgrader")
+
+
+def _directory(course: Path, **which: str) -> Any:
+    from nbgrader.coursedir import CourseDirectory
+
+    return CourseDirectory(config=settings(course), root=str(course), **which)
+
+
+def autograde(course: Path, assignment: str, student: str, submitted: str) -> None:
+    """nbgrader's own autograde of one student, over the course's folder `submitted`: gradebook and autograded/."""
+    from nbgrader.converters import Autograde
+
+    _convert(Autograde, course, assignment_id=assignment, student_id=student, submitted_directory=submitted)
+
+
+def feedback(course: Path, assignment: str, student: str) -> Path:
+    """nbgrader's feedback page of one student."""
+    from nbgrader.converters import GenerateFeedback
+
+    directory = _convert(GenerateFeedback, course, assignment_id=assignment, student_id=student)
+    return Path(directory.format_path(directory.feedback_directory, student, assignment)) / f"{assignment}.html"
+
+
+def autograded(course: Path, assignment: str, student: str) -> Path:
+    """Where nbgrader keeps a student's graded notebook."""
+    directory = _directory(course)
+    return Path(directory.format_path(directory.autograded_directory, student, assignment)) / f"{assignment}.ipynb"
+
+
+def _convert(converter: Any, course: Path, **which: str) -> Any:
+    from nbgrader.utils import capture_log
+
+    _quieten()
+    directory = _directory(course.absolute(), **which)
+    with environment_on_path():
+        # the settings once more: the converter's own, its preprocessors' and its exporter's
+        result = capture_log(converter(coursedir=directory, config=settings(course), force=True))
+    if not result["success"]:
+        if "KeyboardInterrupt" in result["error"]:
+            raise KeyboardInterrupt
+        raise GradebookError(f"nbgrader stopped at {which['student_id']}: {_reason(result)}")
+    return directory
+
+
+def _reason(result: dict[str, Any]) -> str:
+    """The first cause: nbgrader logs its traceback, then raises another error that points to it."""
+    raised = re.findall(r"^\s*[\w.]*(?:Error|Exception|Exit): (.+)$", result.get("log", ""), re.MULTILINE)
+    return str(raised[-1] if raised else result["error"].strip().rsplit("\n", 1)[-1])[:500]
+
+
+@contextmanager
+def environment_on_path() -> Iterator[None]:
+    """nbgrader starts `alembic` by its name, also where the environment was not activated."""
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before

@@ -1,0 +1,235 @@
+"""A class: every submission marked by workers in parallel, and written into nbgrader's gradebook by one writer.
+
+Stage 1 makes results/<assignment>/<student>.json, several submissions at once; stage 2 lets nbgrader store them, one
+after another in the order of the students' names. Either can be killed at any point: what is done is not done again.
+"""
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from autograder import gradebook, marking, results, scratch, submission
+from autograder.gradebook import GradebookError
+from autograder.marking import GradingError, Task
+from autograder.mending import MendingError
+from autograder.results import Outputs, Result
+from autograder.submission import SubmissionError
+from autograder.workers import Nursery, open_workers
+from labkit.files import write_whole
+
+__all__ = ["GradingError", "Outcome", "feedback", "grade"]
+
+# nbgrader looks for students by a pattern, and names files after them
+NAME = re.compile(r"[\w@.,' -]+")
+TIMESTAMP = "timestamp.txt"
+
+Marked = tuple[Result, Outputs, bool]  # the last one: was it there already?
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one student's submission. `failed`: the grader itself could not do its work."""
+
+    student: str
+    status: Literal["graded", "refused", "person", "failed"]
+    reason: str = ""
+    score: float = 0.0  # of the checks; essays are for a person
+    max_score: float = 0.0
+    seconds: float = 0.0
+    cached: bool = False  # nothing had changed, so nothing was graded
+
+
+def grade(
+    course: Path,
+    assignment: str,
+    students: Sequence[str] | None = None,
+    *,
+    jobs: int = 2,
+    force: bool = False,
+    progress: bool = True,
+) -> list[Outcome]:
+    """Grade what was handed in, by default by everybody; one outcome for each student, in the order of their names.
+
+    What did not change since it was graded is not graded again, unless `force`. Raises `GradingError` or
+    `GradebookError` when the course or the assignment cannot be graded at all; a bad submission raises nothing.
+    """
+    from autograder.preprocessors import limits_of
+
+    course = course.absolute()
+    task = marking.prepare(course, assignment, limits_of(gradebook.settings(course)))
+    chosen = _chosen(course, assignment, students)
+    known = gradebook.recorded(course, assignment)
+    try:
+        with scratch.alone(course), _class(task, chosen, jobs, force) as marked, _bar(len(chosen), progress) as bar:
+            return [_settled(task, one, marked[one], force or one not in known, bar) for one in chosen]
+    except scratch.BusyError as error:
+        raise GradingError(str(error)) from error
+
+
+def feedback(course: Path, assignment: str, *, progress: bool = True) -> list[Path]:
+    """nbgrader's feedback page of every student who was graded; one that fails is named once all are written."""
+    course = course.absolute()
+    graded = sorted(gradebook.recorded(course, assignment))
+    graded = [student for student in graded if gradebook.autograded(course, assignment, student).is_file()]
+    pages, troubles = [], []
+    with _bar(len(graded), progress, "feedback") as bar:
+        for student in graded:
+            try:
+                pages.append(gradebook.feedback(course, assignment, student))
+            except GradebookError as error:
+                troubles.append(str(error))
+            bar.update()
+    if troubles:
+        raise GradebookError(f"{len(pages)} pages were written, {len(troubles)} were not: {'; '.join(troubles[:5])}")
+    return pages
+
+
+def _chosen(course: Path, assignment: str, students: Sequence[str] | None) -> list[str]:
+    there = [path.parent.name for path in (course / "submitted").glob(f"*/{assignment}")]
+    for student in students or ():
+        if student not in there:
+            known = ", ".join(sorted(there)[:20]) or "nobody"
+            raise GradingError(f"{student} has handed in nothing for {assignment}; there are submissions of {known}")
+    return sorted(set(there if students is None else students))
+
+
+def _folder(task: Task, student: str) -> Path:
+    return task.course / "submitted" / student / task.assignment
+
+
+# Stage 1
+
+
+@contextlib.contextmanager
+def _class(task: Task, students: Sequence[str], jobs: int, force: bool) -> Iterator[dict[str, Future[Marked]]]:
+    """The results of all students, on their way; what has not begun when we leave early never begins."""
+    workers = _Workers()
+    pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="grading")
+    try:
+        yield {student: pool.submit(_mark, task, student, workers, force) for student in students}
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        workers.close()
+        pool.shutdown(wait=True)
+
+
+class _Workers:
+    """The warm parent, started when the first notebook is to be run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._nursery: Nursery | None = None
+
+    def __call__(self) -> Nursery:
+        with self._lock:
+            self._nursery = self._nursery or open_workers()
+            return self._nursery
+
+    def close(self) -> None:
+        with self._lock:
+            if self._nursery is not None:
+                self._nursery.close()
+
+
+def _mark(task: Task, student: str, workers: _Workers, force: bool) -> Marked:
+    if not NAME.fullmatch(student) or student.startswith("."):
+        raise SubmissionError(f"nbgrader cannot grade a student called {student!r}: rename the folder in submitted/")
+    folder = _folder(task, student)
+    stored = None if force else marking.stored_result(task, student, folder)
+    if stored is not None:
+        return (*stored, True)
+    return (*marking.fetch(task, student, folder, workers, force=True), False)
+
+
+# Stage 2
+
+
+def _settled(task: Task, student: str, marked: "Future[Marked]", anew: bool, bar: Any) -> Outcome:
+    """A student's outcome, once nbgrader has it too. Whatever goes wrong here stops nobody else."""
+    try:
+        result, outputs, stored = marked.result()
+        cached = stored and not anew and _is_recorded(task, result)
+        if not cached:
+            _record(task, result, outputs)
+    except (SubmissionError, GradebookError) as error:
+        return Outcome(student, "refused", str(error))
+    except Exception as error:
+        return Outcome(student, "failed", f"the grader stopped with {type(error).__name__}: {error}")
+    finally:
+        bar.update()
+    return Outcome(student, result.status, result.reason, result.score, result.max_score, result.seconds, cached)
+
+
+def _record(task: Task, result: Result, outputs: Outputs) -> None:
+    """Let nbgrader store a result: in the gradebook, and as a notebook in autograded/."""
+    from autograder.preprocessors import given
+
+    mark = _mark_of(task, result.student)
+    mark.unlink(missing_ok=True)
+    with scratch.folder_in(task.course) as room:
+        _lay_out(task, result, Path(room) / result.student / task.assignment)
+        with given(result, outputs):
+            gradebook.autograde(task.course, task.assignment, result.student, Path(room).name)
+    write_whole(mark, json.dumps(_state(task, result)).encode())
+
+
+def _lay_out(task: Task, result: Result, target: Path) -> None:
+    """What nbgrader finds in place of the raw submission: ordinary files and a notebook in order.
+
+    For what cannot be graded it is the assignment as released, so that the student still gets a page with the reason.
+    """
+    target.mkdir(parents=True)
+    notebook = task.released
+    with contextlib.suppress(SubmissionError, MendingError, OSError):
+        handed_in = submission.find(_folder(task, result.student), result.student, task.assignment)
+        handed_in.copy(target)
+        if result.status != "refused":
+            notebook, _ = marking.mended(task, handed_in)
+    for path in target.glob("*.ipynb"):
+        path.unlink()
+    (target / f"{task.assignment}.ipynb").write_text(json.dumps(notebook), "utf-8")
+    if stamp := _timestamp(task, result.student):
+        (target / TIMESTAMP).write_text(stamp, "utf-8")
+
+
+def _timestamp(task: Task, student: str) -> str:
+    """When it was handed in, as nbgrader noted it; nothing when nbgrader could not read it."""
+    from nbgrader.utils import parse_utc
+
+    try:
+        stamp = (_folder(task, student) / TIMESTAMP).read_text("utf-8").strip()[:100]
+        parse_utc(stamp)
+    except (OSError, ValueError, OverflowError):
+        return ""
+    return stamp
+
+
+def _mark_of(task: Task, student: str) -> Path:
+    return results.path_of(task.course, task.assignment, student).with_suffix(".recorded")
+
+
+def _state(task: Task, result: Result) -> dict[str, Any]:
+    """What the gradebook was last told: another result or another time of handing in is news."""
+    return {"key": result.key, "outputs": result.outputs, "timestamp": _timestamp(task, result.student)}
+
+
+def _is_recorded(task: Task, result: Result) -> bool:
+    try:
+        noted = json.loads(_mark_of(task, result.student).read_bytes())
+    except (OSError, ValueError):
+        return False
+    notebook = gradebook.autograded(task.course, task.assignment, result.student)
+    return bool(noted == _state(task, result)) and notebook.is_file()
+
+
+def _bar(total: int, progress: bool, words: str = "grading") -> Any:
+    from tqdm import tqdm
+
+    # None: silent when not a terminal
+    return tqdm(total=total, desc=words, unit="submission", disable=None if progress else True)

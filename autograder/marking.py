@@ -1,0 +1,274 @@
+"""One submission: mended, run in a process of its own, examined in ours. The result is data; nbgrader gets it later.
+
+Fail closed: whatever a submission does, the result is a score, or that it cannot be graded because ..., or that it
+needs a person because ... Nothing that is missing ever gives marks.
+"""
+
+import functools
+import hashlib
+import hmac
+import json
+import math
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+import autograder
+import labkit
+from autograder import checks, mending, questionnaire, results, scratch, submission, worker
+from autograder.checks import Question
+from autograder.evidence import TIMELINE, AnsweredEvidence
+from autograder.limits import Limits
+from autograder.mending import MendingError, Notebook
+from autograder.outputs import Output
+from autograder.results import Outputs, QuestionResult, Result
+from autograder.sitting import Sitting
+from autograder.submission import Submission, SubmissionError
+from autograder.workers import PROTECTION, Nursery
+from labkit.files import write_whole
+
+SECRET = ".grading-secret"
+# what a run may leave behind as evidence, where it was not handed in
+MADE = (".safetensors", TIMELINE)
+MOST_MADE = 600 * 2**20  # bytes
+VERSIONS = ("torch", "numpy", "matplotlib", "ipython")
+
+
+class GradingError(Exception):
+    """A course or an assignment that cannot be graded as it stands; one sentence with what to do."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """An assignment as the grader needs it, the same for the whole class."""
+
+    course: Path  # absolute
+    assignment: str
+    released: Notebook
+    questions: Mapping[str, Question]  # by grade id of their test cell
+    points: Mapping[str, float]  # by grade id, as nbgrader has them
+    limits: Limits
+    secret: bytes
+    base: str  # stands for all of the above and for our code
+
+    def key(self, handed_in: Submission) -> str:
+        """Changes with anything that could change a mark."""
+        return hashlib.sha256(f"{self.base}\0{handed_in.student}\0{handed_in.digest()}".encode()).hexdigest()
+
+    def seed(self, student: str, question: str) -> int:
+        """Of the inputs that a question draws: no student knows it, and it stays the same for a regrade."""
+        drawn = hmac.new(self.secret, f"{student}\0{question}".encode(), "sha256").digest()
+        return int.from_bytes(drawn[:4], "big")
+
+
+def prepare(course: Path, assignment: str, limits: Limits | None = None) -> Task:
+    """Read what the whole class is graded by; `GradingError` says what is missing or does not fit."""
+    course = course.absolute()
+    content = _released(course, assignment)
+    released = mending.read(content)
+    tests = {mending.grade_id(cell): cell for cell in released["cells"] if mending.is_test(cell)}
+    points = {name: float(cell["metadata"]["nbgrader"].get("points", math.nan)) for name, cell in tests.items()}
+    questions = _questions(assignment, points)
+    limits, secret = limits or Limits(), _secret(course)
+    base = hashlib.sha256(json.dumps([_code(), repr(limits), assignment, sorted(points.items())]).encode())
+    for part in (content, secret, _source_of(questions)):
+        base.update(hashlib.sha256(part).digest())
+    return Task(course, assignment, released, questions, points, limits, secret, base.hexdigest())
+
+
+def released_notebook(course: Path, assignment: str) -> Path:
+    """What every submission is compared with."""
+    return course / "release" / assignment / f"{assignment}.ipynb"
+
+
+def _released(course: Path, assignment: str) -> bytes:
+    path = released_notebook(course, assignment)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise GradingError(
+            f"there is no release of {assignment} in {course}: release it first, "
+            f"then grade what was handed in ({path.name} is needed)"
+        ) from error
+
+
+def _questions(assignment: str, points: Mapping[str, float]) -> dict[str, Question]:
+    """The question behind each test cell; a test cell and its checks agree on the points."""
+    try:
+        known = questionnaire.of(assignment)
+    except questionnaire.QuestionnaireError as error:
+        raise GradingError(str(error)) from error
+    found = {}
+    for name, of in points.items():
+        question = known.get(name.removeprefix("test_"))
+        if question is None:
+            raise GradingError(f"the test cell {name} asks no known question: choose from {', '.join(sorted(known))}")
+        if not math.isclose(question.points, of, abs_tol=1e-9):
+            raise GradingError(f"the test cell {name} has {of:g} points, its checks {question.points:g}: make it one")
+        found[name] = question
+    return found
+
+
+def _secret(course: Path) -> bytes:
+    """The course's own, made when it is first needed. Whoever knows it knows the inputs of the tests."""
+    path = course / SECRET
+    try:
+        if not path.exists():
+            write_whole(path, secrets.token_hex(32).encode())
+            path.chmod(0o600)
+        return path.read_bytes()
+    except OSError as error:
+        raise GradingError(f"{path} cannot be read or made ({error.strerror}): grading needs to write there") from error
+
+
+@functools.cache
+def _code() -> str:
+    """Stands for the code and the libraries that decide about marks."""
+    sha = hashlib.sha256()
+    for package in (autograder, labkit):
+        root = Path(package.__path__[0])
+        for path in sorted(root.rglob("*.py")):
+            sha.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    for name in VERSIONS:
+        try:
+            sha.update(f"{name} {version(name)}".encode())
+        except PackageNotFoundError:
+            sha.update(name.encode())
+    return sha.hexdigest()
+
+
+def _source_of(questions: Mapping[str, Question]) -> bytes:
+    """The text of the modules that the checks stand in, wherever they are."""
+    files = {check.examine.__code__.co_filename for question in questions.values() for check in question.checks}
+    return b"".join(Path(name).read_bytes() for name in sorted(files) if Path(name).is_file())
+
+
+def fetch(
+    task: Task, student: str, folder: Path, nursery: Callable[[], Nursery], force: bool = False
+) -> tuple[Result, Outputs]:
+    """The stored result of this very submission, or a new one, which is then stored."""
+    stored = None if force else stored_result(task, student, folder)
+    if stored is not None:
+        return stored
+    result, outputs = mark(task, student, folder, nursery)
+    return results.save(task.course, result, outputs), outputs
+
+
+def stored_result(task: Task, student: str, folder: Path) -> tuple[Result, Outputs] | None:
+    """The result in the file, if it was made of this very submission by these very checks."""
+    result = results.load(task.course, task.assignment, student)
+    if result is None or result.key != key_of(task, student, folder):
+        return None
+    outputs = results.load_outputs(task.course, result)
+    return None if outputs is None else (result, outputs)
+
+
+def key_of(task: Task, student: str, folder: Path) -> str:
+    """The key of what lies in the folder now; also of what cannot be graded."""
+    try:
+        return task.key(submission.find(folder, student, task.assignment))
+    except SubmissionError as error:
+        return hashlib.sha256(f"{task.base}\0{student}\0{error}".encode()).hexdigest()
+
+
+def mark(task: Task, student: str, folder: Path, nursery: Callable[[], Nursery]) -> tuple[Result, Outputs]:
+    """Grade one submission. `nursery` is called only when the notebook is run."""
+    key = key_of(task, student, folder)
+    try:
+        handed_in = submission.find(folder, student, task.assignment)
+        notebook, remarks = mended(task, handed_in)
+    except (SubmissionError, MendingError) as error:
+        return refusal(task, student, key, str(error)), Outputs({}, {})
+    result, outputs = _marked(task, handed_in, notebook, nursery())
+    return replace(result, key=key, remarks=(*handed_in.remarks, *remarks, *result.remarks)), outputs
+
+
+def refusal(task: Task, student: str, key: str, reason: str) -> Result:
+    """The result of what cannot be graded: no marks, and the reason at every question."""
+    note = f"This could not be graded: {reason}."
+    questions = {
+        id: QuestionResult(q.name, q.title, 0.0, task.points[id], (), needs_person=True, note=note)
+        for id, q in task.questions.items()
+    }
+    return Result(student, task.assignment, key, "refused", questions, reason)
+
+
+def mended(task: Task, handed_in: Submission) -> tuple[Notebook, list[str]]:
+    """The submission's notebook in order, with a remark for everything that was put right."""
+    notebook, remarks = mending.mend(mending.read(handed_in.read(handed_in.notebook)), task.released)
+    return notebook, [*handed_in.notebook_remarks, *remarks]
+
+
+def _marked(task: Task, handed_in: Submission, notebook: Notebook, nursery: Nursery) -> tuple[Result, Outputs]:
+    started = time.perf_counter()
+    with scratch.folder() as room:
+        given, made = Path(room) / "given", Path(room) / "made"
+        handed_in.copy(given)
+        with Sitting(nursery, partial(_place, room, handed_in), code_cells(notebook, task), task.limits) as sitting:
+            submission.take_files(sitting.place / worker.WORK, made, MADE, MOST_MADE)
+            evidence = AnsweredEvidence([given, made], handed_in.student, 0, sitting.ask)
+            questions = {id: _examine(task, id, evidence, sitting) for id in task.questions}
+    result = replace(_summary(task, handed_in.student, questions, sitting), seconds=time.perf_counter() - started)
+    ended = {id: [_word(why)] for id, why in sitting.left_out.items()}
+    return result, Outputs({**sitting.run.outputs, **ended}, sitting.run.numbers)
+
+
+def _word(why: str) -> Output:
+    """Stands under a cell that ended its process."""
+    return {"output_type": "error", "ename": "Ended", "evalue": why, "traceback": [why]}
+
+
+def _place(room: str, handed_in: Submission) -> Path:
+    """A private place for one process: the submission's files to work on, and a home."""
+    place = Path(tempfile.mkdtemp(prefix="place-", dir=room))
+    handed_in.copy(place / worker.WORK)
+    (place / worker.HOME).mkdir()
+    return place
+
+
+def _summary(task: Task, student: str, questions: dict[str, QuestionResult], sitting: Sitting) -> Result:
+    person = [question.title for question in questions.values() if question.needs_person]
+    left_out = [f"The cell {cell} was left out: {why}." for cell, why in sitting.left_out.items()]
+    return Result(
+        student,
+        task.assignment,
+        "",
+        "person" if person else "graded",
+        questions,
+        reason=f"a check went wrong by itself in {', '.join(person)}" if person else "",
+        remarks=tuple(left_out),
+        ended=sitting.ended,
+        stopped=tuple(sitting.run.stopped),
+        protection=PROTECTION,
+        cpu=sum(ending.cpu for ending in sitting.endings),
+        memory=max(ending.memory for ending in sitting.endings),
+    )
+
+
+def code_cells(notebook: Notebook, task: Task) -> list[dict[str, str]]:
+    """What is run: every code cell but the tests, whose outputs are the grader's, and copies of them."""
+    tests = {cell["source"].strip() for cell in task.released["cells"] if mending.is_test(cell)}
+    return [
+        {"id": cell["id"], "source": cell["source"]}
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code" and cell["source"].strip() and cell["source"].strip() not in tests
+    ]
+
+
+def _examine(task: Task, id: str, evidence: AnsweredEvidence, sitting: Sitting) -> QuestionResult:
+    question = task.questions[id]
+    evidence.random = np.random.RandomState(task.seed(evidence.student, question.name))
+    verdicts = checks.run(question, evidence)
+    earned = min(max(checks.earned(verdicts), 0.0), task.points[id])
+    ended = sitting.ended
+    note = f"The notebook did not run to its end: {ended}." if ended else ""
+    return QuestionResult(
+        question.name, question.title, earned, task.points[id], tuple(verdicts), checks.needs_person(verdicts), note
+    )

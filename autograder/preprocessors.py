@@ -1,0 +1,163 @@
+"""The grader as nbgrader's own steps, so that `nbgrader autograde` and formgrader's button grade as `autograder grade`.
+
+In nbgrader_config.py `MendCells` comes first of the sanitising steps, `GradeFromEvidence` takes the place of Execute
+and `SaveEvidenceGrades` that of SaveAutoGrades. nbgrader writes the marks, from what these steps put in the test cells.
+"""
+
+import atexit
+import functools
+import html
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat.v4
+from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
+from traitlets import Float
+
+from autograder import marking, mending, showing
+from autograder.limits import Limits
+from autograder.marking import Task
+from autograder.outputs import Output
+from autograder.results import Outputs, QuestionResult, Result
+from autograder.workers import Nursery, open_workers
+
+# typed by its package, but not its functions
+_node: Any = nbformat.from_dict
+_markdown: Any = nbformat.v4.new_markdown_cell
+
+# what `grading` has already found out, by assignment and student
+_GIVEN: dict[tuple[str, str], tuple[Result, Outputs]] = {}
+REMARKS = "autograder-remarks"  # the id of the cell that names what was mended
+
+
+@contextmanager
+def given(result: Result, outputs: Outputs) -> Iterator[None]:
+    """Within this, nbgrader writes down this result instead of grading anew."""
+    which = (result.assignment, result.student)
+    _GIVEN[which] = (result, outputs)
+    try:
+        yield
+    finally:
+        del _GIVEN[which]
+
+
+class MendCells(NbGraderPreprocessor):  # type: ignore[misc]
+    """Puts every released cell back in its place, so that no later step stops at a copied or deleted one."""
+
+    def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
+        found = mending.normal(nb)
+        mended, remarks = mending.mend(found, _task(self, resources).released)
+        for remark in remarks:
+            self.log.info("%s: %s", resources["nbgrader"]["student"], remark)
+        return _node(mended), resources
+
+
+class GradeFromEvidence(NbGraderPreprocessor):  # type: ignore[misc]
+    """Fills the notebook with what it did in the grader, and each test cell with the grader's verdicts and points."""
+
+    cell_seconds = Float(30, help="processor time of one cell; the cells below run all the same").tag(config=True)
+    call_seconds = Float(10, help="processor time of one call of a student's function").tag(config=True)
+    cpu_seconds = Float(240, help="processor time of one submission").tag(config=True)
+    memory_gb = Float(3, help="memory of one submission; torch needs 1").tag(config=True)
+
+    def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
+        result, outputs = self._result(resources)
+        for cell in nb.cells:
+            if cell.cell_type == "code":
+                _fill(cell, result, outputs)
+        nb.cells[:] = [*_remarks(result), *(cell for cell in nb.cells if cell.get("id") != REMARKS)]
+        nb.metadata["autograder"] = {"key": result.key, "status": result.status}
+        resources["autograder_person"] = {id for id, q in result.questions.items() if q.needs_person}
+        return nb, resources
+
+    def _result(self, resources: Any) -> tuple[Result, Outputs]:
+        which = (resources["nbgrader"]["assignment"], resources["nbgrader"]["student"])
+        if which in _GIVEN:
+            return _GIVEN[which]
+        directory = self.parent.parent.coursedir
+        folder = Path(directory.format_path(directory.submitted_directory, which[1], which[0]))
+        return marking.fetch(_task(self, resources), which[1], folder, _nursery)
+
+
+class SaveEvidenceGrades(SaveAutoGrades):  # type: ignore[misc]
+    """nbgrader's own step, and a flag for a person where a check broke or a submission could not be graded."""
+
+    def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
+        self.person = resources.get("autograder_person", set())
+        found: tuple[Any, Any] = super().preprocess(nb, resources)
+        return found
+
+    def _add_score(self, cell: Any, resources: Any) -> None:
+        super()._add_score(cell, resources)
+        name = cell.metadata["nbgrader"]["grade_id"]
+        if name in self.person:
+            grade = self.gradebook.find_grade(name, self.notebook_id, self.assignment_id, self.student_id)
+            # a person's mark that is already there has answered the question
+            grade.needs_manual_grade = True
+            self.gradebook.db.commit()
+
+
+def limits_of(config: Any) -> Limits:
+    """The limits in nbgrader_config.py."""
+    chosen = GradeFromEvidence(config=config)
+    return Limits(
+        cell_seconds=chosen.cell_seconds,
+        call_seconds=chosen.call_seconds,
+        cpu_seconds=chosen.cpu_seconds,
+        data_bytes=int(chosen.memory_gb * 2**30),
+    )
+
+
+def _task(step: Any, resources: Any) -> Task:
+    course, assignment = Path(step.parent.parent.coursedir.root), resources["nbgrader"]["assignment"]
+    released = marking.released_notebook(course, assignment)
+    # formgrader's server lives for weeks, in which an assignment may be released anew
+    written = released.stat().st_mtime_ns if released.is_file() else 0
+    return _prepared(course, assignment, limits_of(step.config), written)
+
+
+@functools.lru_cache(maxsize=4)
+def _prepared(course: Path, assignment: str, limits: Limits, _written: int) -> Task:
+    return marking.prepare(course, assignment, limits)
+
+
+@functools.cache
+def _nursery() -> Nursery:
+    """One warm parent for all submissions of an `nbgrader autograde`."""
+    nursery = open_workers()
+    atexit.register(nursery.close)
+    return nursery
+
+
+def _fill(cell: Any, result: Result, outputs: Outputs) -> None:
+    id = mending.grade_id(cell)
+    if id in result.questions:
+        cell.outputs = [_node(output) for output in verdict_outputs(result.questions[id])]
+        cell.execution_count = None
+    else:
+        cell.outputs = [_node(output) for output in outputs.cells.get(cell.get("id"), [])]
+        cell.execution_count = outputs.numbers.get(cell.get("id"))
+
+
+def verdict_outputs(result: QuestionResult) -> list[Output]:
+    """What stands under a test cell: the verdicts to read, and the points as the number that nbgrader takes."""
+    said = (result.title, result.verdicts, result.of, result.note)
+    page, text = showing.as_html(*said), showing.as_text(*said)
+    # nbgrader gives full marks for anything but a number from 0 to the cell's points
+    number = repr(min(max(float(result.points), 0.0), float(result.of)))
+    return [
+        {"output_type": "display_data", "data": {"text/html": page, "text/plain": text}, "metadata": {}},
+        {"output_type": "execute_result", "data": {"text/plain": number}, "metadata": {}, "execution_count": None},
+    ]
+
+
+def _remarks(result: Result) -> list[Any]:
+    """A cell at the top that names what was found odd; none when nothing was."""
+    said = [*result.remarks, *([f"Not graded: {result.reason}."] if result.status == "refused" else [])]
+    said += [f"The notebook did not run to its end: {result.ended}."] if result.ended else []
+    if not said:
+        return []
+    items = "".join(f"<li>{html.escape(showing.one_line(remark))}</li>" for remark in said)
+    return [_markdown(f"<div><strong>Remarks of the grader</strong><ul>{items}</ul></div>", id=REMARKS)]

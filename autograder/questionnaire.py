@@ -1,0 +1,43 @@
+"""Where a question is found by its name: the modules of autograder/questions, and what a course registers."""
+
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+
+from autograder import questions
+from autograder.checks import Question
+
+_REGISTERED: dict[str, Mapping[str, Question]] = {}
+
+
+class QuestionnaireError(LookupError):
+    """There are no such questions; the message lists those there are."""
+
+
+def register(assignment: str, asked: Mapping[str, Question]) -> None:
+    """Make questions known that stand elsewhere: a course of its own does it in its nbgrader_config.py."""
+    _REGISTERED[assignment] = asked
+
+
+def assignments() -> list[str]:
+    """Every assignment that has questions."""
+    return sorted({module.name for module in pkgutil.iter_modules(questions.__path__)} | set(_REGISTERED))
+
+
+def of(assignment: str) -> Mapping[str, Question]:
+    """The questions of one assignment, by name."""
+    if assignment in _REGISTERED:
+        return _REGISTERED[assignment]
+    if assignment not in assignments():
+        known = ", ".join(assignments()) or "none"
+        raise QuestionnaireError(f"no questions are known for the assignment {assignment!r}: choose from {known}")
+    found: Mapping[str, Question] = import_module(f"{questions.__name__}.{assignment}").QUESTIONS
+    return found
+
+
+def find(name: str) -> Question:
+    """The question of that name, whichever assignment asks it: names are unique over all of them."""
+    known = {question: assignment for assignment in assignments() for question in of(assignment)}
+    if name not in known:
+        raise QuestionnaireError(f"there is no question {name!r}: choose from {', '.join(sorted(known)) or 'none'}")
+    return of(known[name])[name]

@@ -19,8 +19,7 @@ from labkit import initialisations
 from labkit.experiments import Experiment
 from labkit.networks import LEAKY_SLOPE
 from labkit.optimizers import adam_update, sgd_update
-from labkit.recording import HIDDEN_STATISTICS
-from labkit.tape import Layout, Probe, hidden_statistics, probe_of
+from labkit.tape import Layout, Probe
 
 aten = torch.ops.aten
 
@@ -165,11 +164,14 @@ class Stack:
         d = outputs[-1].softmax(-1).sub_(one_hot).div_(len(images))
         flat = torch.zeros_like(self.parameters[0])
         self.backward(images, outputs, d, row, self._views(flat))
-        hidden = [
-            torch.cat([hidden_statistics(h[ks], activation) for activation, ks in self._runs]) for h in outputs[:-1]
-        ]
-        none = flat.new_zeros(self.count, 0, len(HIDDEN_STATISTICS))
-        return probe_of(flat, outputs[-1], labels, torch.stack(hidden, dim=1) if hidden else none)
+        known = labels.expand(self.count, -1)
+        loss = torch.nn.functional.cross_entropy(outputs[-1].transpose(1, 2), known, reduction="none")
+        return Probe(flat, outputs[-1], labels, loss.mean(-1), tuple(outputs[:-1]))
+
+    def first_and_last_size(self, row: int, network: int) -> tuple[float, float]:
+        """Mean |gradient| of the first and of the last layer of one network at this row."""
+        first, last = (self._slopes[row][layer][network] for layer in (0, self.layers - 1))
+        return float(first.abs().mean()), float(last.abs().mean())
 
     def accuracy(self, images: Tensor, labels: Tensor, row: int) -> list[float]:
         """Share of the images that each network classifies right."""

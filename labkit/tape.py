@@ -76,13 +76,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class Probe:
-    """What the fixed probe batch shows of K networks."""
+    """What the fixed probe batch leaves in K networks; its figures are taken later, in bulk."""
 
     gradient: Tensor  # (K * P,) flat, in the layout's order
+    logits: Tensor  # (K, batch, classes)
+    labels: Tensor  # (batch,) class numbers
     loss: Tensor  # (K,)
-    accuracy: Tensor  # (K,)
-    output_error: Tensor  # (K,)
-    hidden: Tensor  # (K, A, len(HIDDEN_STATISTICS))
+    hidden: tuple[Tensor, ...]  # A of (K, batch, units), after each activation
 
 
 def statistics(values: Tensor) -> Tensor:
@@ -148,15 +148,19 @@ class CommonBins:
 class Tape:
     """Collects what K networks of one layout leave behind while they train side by side."""
 
-    def __init__(self, layout: Layout, networks: int = 1, bins: int = BINS) -> None:
+    def __init__(self, layout: Layout, activations: Sequence[Sequence[str]], bins: int = BINS) -> None:
+        """`activations` has, for each network, the kind of each of its A hidden activations."""
         if bins < 2 or bins % 2:
             raise RecordingError(f"bins is {bins}: choose an even number, because common bins are split at zero")
-        self.layout, self.networks, self.bins = layout, networks, bins
+        self.layout, self.activations, self.bins = layout, activations, bins
+        self.networks = networks = len(activations)
         self.iterations = 0
         self.blocks: list[dict[str, Array]] = []
         self.epochs: list[dict[str, Array]] = []
         self.probes: list[dict[str, Array]] = []
         self.checkpoints: list[tuple[int, Array, Array]] = []
+        self.epoch_end: list[int] = []
+        self._last_gradients: list[Tensor] = []
         self._waiting: list[tuple[Probe | None, Tensor]] = []
         rows = networks * len(layout.layers)
         self.gradient_bins, self.weight_bins = CommonBins(rows, bins), CommonBins(rows, bins)
@@ -187,20 +191,28 @@ class Tape:
         none = b[0].new_zeros(b[0].shape[:-1])
         return torch.stack([none if at is None else _dot(b[at], g[at]) for at in self.layout.bias], dim=1)
 
-    def epoch(self, gradient: Tensor) -> None:
-        """End an epoch whose last mini-batch left this gradient (K P,)."""
-        row = gradient[None]
-        edges = self._layers(row.nan_to_num(0, 0, 0), what=lambda g: torch.stack([g.amin(-1), g.amax(-1)], -1))
-        found = edges[0].flatten(0, 1).cpu().numpy()
-        found[found[:, 0] == found[:, 1]] += np.array([-0.5, 0.5], dtype=found.dtype)
-        counts = self._counts(gradient, found[:, 0], found[:, 1])
-        self.epochs.append({"batch_counts": counts, "batch_range": found, "epoch_end": np.array(self.iterations)})
+    def epoch(self, iterations: int, gradient: Tensor) -> None:
+        """End an epoch after this many iterations in all, whose last mini-batch left this gradient (K P,)."""
+        self.epoch_end.append(iterations)
+        self._last_gradients.append(gradient.clone())
+
+    def _take_last_gradients(self) -> None:
+        """Histograms of the last mini-batches that wait, each on bins of its own range."""
+        if not self._last_gradients:
+            return
+        rows = torch.stack(self._last_gradients).nan_to_num(0, 0, 0)
+        edges = self._layers(rows, what=lambda g: torch.stack([g.amin(-1), g.amax(-1)], -1))  # (N, L, K, 2)
+        for gradient, found in zip(self._last_gradients, edges.flatten(1, 2).cpu().numpy(), strict=True):
+            found[found[:, 0] == found[:, 1]] += np.array([-0.5, 0.5], dtype=found.dtype)
+            self.epochs.append({"batch_counts": self._counts(gradient, found[:, 0], found[:, 1]), "batch_range": found})
+        self._last_gradients.clear()
 
     def probe(self, probe: Probe | None, parameters: Tensor) -> None:
         """Take a probe row: what the probe batch shows, and the weights (K P,) as they are now."""
         self._waiting.append((probe, parameters.clone()))
         if len(self._waiting) == PROBE_ROWS:
             self._take_probes()
+            self._take_last_gradients()
 
     def _take_probes(self) -> None:
         """Statistics of the probe rows that wait, in bulk."""
@@ -214,25 +226,37 @@ class Tape:
             taken |= {
                 "probe_gradient": self._layers(gradients, what=statistics),
                 "probe_loss": torch.stack([probe.loss for probe in probes]),
-                "accuracy": torch.stack([probe.accuracy for probe in probes]),
-                "output_error": torch.stack([probe.output_error for probe in probes]),
-                "hidden": torch.stack([probe.hidden for probe in probes]),
+                "hidden": self._hidden(probes),
+                **_classified(torch.stack([probe.logits for probe in probes]), probes[0].labels),
             }
             self._count_on_common_bins(self.gradient_bins, gradients)
         self._count_on_common_bins(self.weight_bins, weights)
         self.probes.append(_to_host(taken))
         self._waiting.clear()
 
+    def _hidden(self, probes: list[Probe]) -> Tensor:
+        """(N, K, A, ...) statistics of the hidden activations; networks with one kind of activation together."""
+        found = []
+        for at, values in enumerate(zip(*(probe.hidden for probe in probes), strict=True)):
+            rows, parts, start = torch.stack(values), [], 0
+            for kind, same in groupby(kinds[at] for kinds in self.activations):
+                stop = start + len(list(same))
+                parts.append(hidden_statistics(rows[:, start:stop], kind))
+                start = stop
+            found.append(torch.cat(parts, dim=1))
+        none = probes[0].loss.new_zeros(len(probes), self.networks, 0, len(HIDDEN_STATISTICS))
+        return torch.stack(found, dim=2) if found else none
+
     def _count_on_common_bins(self, bins: CommonBins, rows: Tensor) -> None:
         sizes = self._layers(rows.nan_to_num(0, 0, 0), what=lambda values: values.abs().amax(-1))
         reach = bins.reach(sizes.amax(0).flatten().double().cpu().numpy())
         bins.counts.extend(self._counts(row, -reach, reach) for row in rows)
 
-    def checkpoint(self, parameters: Tensor, moments: Sequence[Tensor]) -> None:
+    def checkpoint(self, iterations: int, parameters: Tensor, moments: Sequence[Tensor]) -> None:
         """Keep all parameters (K P,) and the optimiser's moments as they are after this many iterations."""
         kept = [np.stack(_split(self.layout, row, self.networks)) for row in (parameters, *moments)]
         kept_moments = np.stack(kept[1:], axis=1) if moments else np.zeros((self.networks, 0, kept[0].shape[1]))
-        self.checkpoints.append((self.iterations, kept[0], kept_moments))
+        self.checkpoints.append((iterations, kept[0], kept_moments))
 
     def _counts(self, row: Tensor, low: Array, high: Array) -> Array:
         """(L K, B) counts of each matrix's finite values in a row (K P,) between outer edges (L K,), layer by layer."""
@@ -244,7 +268,10 @@ class Tape:
     def recording(self, network: int, origin: Origin) -> Recording:
         """The recording of one of the K networks."""
         self._take_probes()
+        self._take_last_gradients()
         layers, dtype = len(self.layout.layers), np.dtype(origin.dtype)
+        # an interrupt may fall between the end of an epoch and its probe row: then the epoch has not ended
+        epochs = min(len(self.epochs), len(self.weight_bins.counts) - 1)
         rows = slice(network, None, self.networks)  # of an array that goes layer by layer, network by network
 
         def by_iteration(name: str, *tail: int) -> Array:
@@ -255,20 +282,20 @@ class Tape:
             missing = np.full((1, layers, tail), np.nan)
             parts = [np.broadcast_to(missing, taken["weight"].shape[:1] + missing.shape[1:]) if name not in taken
                      else taken[name][:, :, network] for taken in self.probes]  # fmt: skip
-            return np.concatenate(parts).astype(dtype)
+            return np.concatenate(parts)[: epochs + 1].astype(dtype)
 
         def by_probe(name: str, *tail: int) -> Array:
             missing = np.full((1, *tail), np.nan)
             parts = [np.broadcast_to(missing, taken["weight"].shape[:1] + tail) if name not in taken
                      else taken[name][:, network] for taken in self.probes]  # fmt: skip
-            return np.concatenate(parts).astype(dtype)
+            return np.concatenate(parts)[: epochs + 1].astype(dtype)
 
         def by_epoch(name: str, *tail: int) -> Array:
-            return np.array([epoch[name][rows] for epoch in self.epochs]).reshape(-1, layers, *tail)
+            return np.array([epoch[name][rows] for epoch in self.epochs[:epochs]]).reshape(-1, layers, *tail)
 
         def common(bins: CommonBins) -> Array:
-            empty = np.zeros((len(self.weight_bins.counts), layers, self.bins), dtype=np.int32)
-            return np.stack([counts[rows] for counts in bins.counts]).astype(np.int32) if bins.counts else empty
+            counts = [row[rows] for row in bins.counts[: epochs + 1]]
+            return np.array(counts or np.zeros((epochs + 1, layers, self.bins))).astype(np.int32)
 
         s = len(STATISTICS)
         return Recording(
@@ -280,7 +307,7 @@ class Tape:
             weight_dot_gradient=by_iteration("weight_dot_gradient", layers),
             bias_dot_gradient=by_iteration("bias_dot_gradient", layers),
             clip_factor=by_iteration("clip_factor"),
-            epoch_end=np.array([int(epoch["epoch_end"]) for epoch in self.epochs], dtype=np.int64),
+            epoch_end=np.array(self.epoch_end[:epochs], dtype=np.int64),
             batch_counts=by_epoch("batch_counts", self.bins).astype(np.int32),
             batch_range=by_epoch("batch_range", 2).astype(dtype),
             probe_gradient=by_layer("probe_gradient", s),
@@ -299,20 +326,19 @@ class Tape:
         )
 
 
-def probe_of(gradient: Tensor, logits: Tensor, labels: Tensor, hidden: Tensor) -> Probe:
-    """The probe's figures from gradients (K P,), logits (K, batch, classes), class numbers (batch,) and hidden
-    statistics (K, A, ...). Losses other than cross-entropy over classes leave NaN."""
-    networks, batch = logits.shape[:2]
-    if logits.ndim != 3 or labels.is_floating_point() or labels.shape != (batch,):
-        unknown = torch.full((networks,), math.nan)
-        return Probe(gradient, unknown, unknown, unknown, hidden)
-    log_p = logits.log_softmax(-1)
-    known = labels.expand(networks, batch)[..., None]
-    right = log_p.gather(-1, known)
-    # |p - y| summed over the classes is 2 (1 - p of the right class), for the others add up to the same
-    error = 2 * (1 - right.exp()).mean((1, 2)) / logits.shape[-1]
-    accuracy = (logits.argmax(-1) == labels).double().mean(-1)
-    return Probe(gradient, -right.mean((1, 2)), accuracy, error, hidden)
+def _classified(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Accuracy and mean |p - y|, (N, K) each, of logits (N, K, batch, classes) and class numbers (batch,).
+
+    Losses other than cross-entropy over classes leave NaN.
+    """
+    if logits.ndim != 4 or labels.is_floating_point() or labels.shape != logits.shape[2:3]:
+        unknown = torch.full(logits.shape[:2], math.nan)
+        return {"accuracy": unknown, "output_error": unknown}
+    known = labels.expand(logits.shape[:-1])[..., None]
+    right = logits.softmax(-1).gather(-1, known)[..., 0]
+    # |p - y| is 1 - p at the right class, and the other classes' p add up to the same
+    error = 2 * (1 - right).mean(-1) / logits.shape[-1]
+    return {"accuracy": (logits.argmax(-1) == labels).double().mean(-1), "output_error": error}
 
 
 def _norm(values: Tensor) -> Tensor:

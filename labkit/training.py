@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm.auto import tqdm
 
@@ -122,8 +121,9 @@ class _Run:
         fits = BLOCK_BYTES // (2 * row * len(experiments) * self.images.element_size())
         self.rows = max(1, min(BLOCK_ROWS, fits))
         self.stack = Stack(experiments, device, self.rows)
-        self.tape = Tape(self.stack.layout, len(experiments))
-        self.filled = 0
+        self.tape = Tape(self.stack.layout, [[one.activation] * (self.stack.layers - 1) for one in experiments])
+        self.filled = 0  # rows of the stack that the tape has not taken yet
+        self.finite = True  # every loss that it took
         self.stopped = ""
         self.started = time.perf_counter()
 
@@ -142,7 +142,7 @@ class _Run:
         return recordings
 
     def _keep(self, paths: Sequence[Path | None]) -> str:
-        self.stopped = f"interrupted after {self.tape.iterations + self.filled} of {self.first.iterations} iterations"
+        self.stopped = f"interrupted after {self._done} of {self.first.iterations} iterations"
         kept = []
         for recording, path in zip(self.recordings(self.stopped), paths, strict=True):
             fallback = Path(f"{recording.name.replace('/', '-')}-interrupted.safetensors")
@@ -186,51 +186,61 @@ class _Run:
                 self._epoch(epoch)
                 bar.update(self.first.iterations_per_epoch)
                 bar.set_postfix_str(self._postfix(epoch))
-                if not np.isfinite(self.tape.blocks[-1]["loss"]).all():
+                if not self._still_finite():
                     self.stopped = f"the loss is not finite since epoch {epoch + 1}"
                 if self.watch:
                     self.watch(self.recordings("still running"))
                 if self.stopped:
                     return
 
+    @property
+    def _done(self) -> int:
+        """Iterations that were trained."""
+        return self.tape.iterations + self.filled
+
     def _epoch(self, epoch: int) -> None:
-        e, stack = self.first, self.stack
+        e, stack, row = self.first, self.stack, 0
         for indices in data.epoch_batches(e, epoch):
-            chosen = torch.from_numpy(indices).to(stack.device)
+            if self.filled == self.rows:
+                self._flush()
             row = self.filled
+            chosen = torch.from_numpy(indices).to(stack.device)
             stack.gradient(self.images.index_select(0, chosen), self.one_hot.index_select(0, chosen), row)
             if e.clip_norm is not None:
                 stack.clip(row, e.clip_norm)
-            stack.step(row, self.tape.iterations + row + 1)
+            stack.step(row, self._done + 1)
             self.filled += 1
-            if self.filled == self.rows or (epoch == 0 and row == 0 and self.tape.iterations == 0):
-                self._flush()
-                if self.tape.iterations == 1:
-                    self._checkpoint()
-        self._flush()
-        self.tape.epoch(stack.gradients[row])
+            if self._done == 1:
+                self._checkpoint()
+        self.tape.epoch(self._done, stack.gradients[row])
         self._epoch_row(checkpoint=(epoch + 1) % CHECKPOINT_EPOCHS == 0 or epoch + 1 == e.epochs)
 
     def _epoch_row(self, checkpoint: bool = True) -> None:
-        self.tape.probe(self.stack.probe(self.images[:PROBE], self.labels[:PROBE], 0), self.stack.parameters[0])
+        probe = self.stack.probe(self.images[:PROBE], self.labels[:PROBE], self.filled)
+        self.tape.probe(probe, self.stack.parameters[self.filled])
         if checkpoint:
             self._checkpoint()
 
     def _checkpoint(self) -> None:
-        self.tape.checkpoint(self.stack.parameters[0], self.stack.moments)
+        self.tape.checkpoint(self._done, self.stack.parameters[self.filled], self.stack.moments)
+
+    def _still_finite(self) -> bool:
+        self.finite = self.finite and bool(self.stack.losses[: self.filled].isfinite().all())
+        return self.finite
 
     def _flush(self) -> None:
         n, stack = self.filled, self.stack
         if n:
+            self._still_finite()
             self.tape.block(stack.losses[:n], stack.gradients[:n], stack.parameters[: n + 1], stack.clips[:n])
             stack.carry(n)
             self.filled = 0
 
     def _postfix(self, epoch: int) -> str:
-        last = self.tape.blocks[-1]
-        size = last["gradient"][-1, :, :, 1]  # (K, L) mean |gradient|
+        row = self.filled - 1
         parts = [f"epoch {epoch + 1}/{self.first.epochs}"]
         for k, e in enumerate(self.experiments):
-            ratio = size[k, -1] / size[k, 0] if size[k, 0] else float("inf")
-            parts.append(f"{e.activation} loss {last['loss'][-1, k]:.3g} last/first {ratio:.2g}")
+            first, last = self.stack.first_and_last_size(row, k)
+            ratio = last / first if first else float("inf")
+            parts.append(f"{e.activation} loss {self.stack.losses[row, k]:.3g} last/first {ratio:.2g}")
         return ", ".join(parts)

@@ -155,7 +155,10 @@ def test_a_convolutional_network_with_batch_norm_is_recorded_and_left_alone() ->
     images, labels = torch.rand(20, 1, 28, 28), torch.arange(20) % 10
     running = copy.deepcopy(network.state_dict())
     optimizer = labkit.SGD(network.parameters(), 0.1)
+    network[1].eval()  # as one freezes a normalisation
+    modes = [module.training for module in network.modules()]
     recorder = Recorder(network, optimizer, probe=(images, labels))
+    assert [module.training for module in network.modules()] == modes
     for name, value in network.state_dict().items():
         assert torch.equal(value, running[name]), f"the probe changed {name}"
     cross_entropy(network(images), labels).backward()

@@ -158,6 +158,31 @@ def test_an_interrupt_keeps_what_was_recorded_in_a_file_that_says_so(short, tmp_
     assert ".safetensors" in str(caught.value)
 
 
+@pytest.mark.parametrize("where", ["epoch", "probe", "step", "block"])
+def test_an_interrupt_at_any_point_leaves_a_whole_recording(short, tmp_path, monkeypatch, where) -> None:
+    """Ctrl-C does not wait for an epoch's end."""
+    from labkit.dense import Stack
+    from labkit.tape import Tape
+
+    owner = Stack if where == "step" else Tape
+    real, calls = getattr(owner, where), []
+
+    def interrupted(self, *arguments):
+        calls.append(where)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self, *arguments)
+
+    monkeypatch.setattr(owner, where, interrupted)
+    monkeypatch.setattr("labkit.training.BLOCK_ROWS", 2)
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(Interrupted, match="what was recorded so far is in"):
+        train(short, path, device="cpu", progress=False)
+    kept = Recording.load(path)
+    assert not kept.complete
+    assert len(kept.probe_loss) == kept.epochs + 1
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_recording_keeps_it(tmp_path, capsys) -> None:
     e = experiment("vanishing/exploding", "ada").replace(gain=3.0, observations=600, pool=1000)
     path = tmp_path / "x.safetensors"

@@ -25,13 +25,14 @@ import ast
 import hashlib
 import json
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from labkit.files import write_whole
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -145,7 +146,7 @@ def build(source: Path, target: Path | None = None) -> Path:
     target = target or notebook_of(source)
     content = rendered(source)
     _refuse_to_lose_edits(source, target)
-    write_whole(target, content)
+    write_if_other(target, content)
     return target
 
 
@@ -155,7 +156,7 @@ def build_all(course: Path) -> list[Path]:
     for source in contents:
         _refuse_to_lose_edits(source, notebook_of(source))
     for source, content in contents.items():
-        write_whole(notebook_of(source), content)
+        write_if_other(notebook_of(source), content)
     return [notebook_of(source) for source in contents]
 
 
@@ -179,22 +180,16 @@ def back(notebook: Path, source: Path) -> Path:
         known.setdefault(cell, []).append(block)
     written = [known[cell].pop(0) if known.get(cell) else _written(cell, place) for cell, place in cells]
     text = "".join(block.text + "\n" * (1 + block.blank) for block in written)
-    write_whole(source, (preamble + text.rstrip("\n") + "\n").encode())
+    write_if_other(source, (preamble + text.rstrip("\n") + "\n").encode())
     return source
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_if_other(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, and not when it already holds the same."""
     if path.exists() and path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    # the name begins with a dot, so that nbgrader never releases what a crash leaves behind
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, content)
 
 
 def _nbformat() -> Any:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import labkit
-from autograder.authoring import notebook_of, write_whole
+from autograder.authoring import notebook_of, write_if_other
 from labkit.recording import Recording
 
 if TYPE_CHECKING:
@@ -358,7 +358,7 @@ class Record:
     def add(self, student: Student, lab: Lab) -> None:
         self.entries[student.id] = _entry(student, lab)
         content = _record(self.path) | {self.assignment: dict(sorted(self.entries.items()))}
-        write_whole(self.path, (json.dumps(content, indent=1) + "\n").encode())
+        write_if_other(self.path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _record(path: Path) -> dict[str, dict[str, dict[str, str]]]:

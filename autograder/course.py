@@ -10,17 +10,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import sysconfig
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autograder.authoring import CONFIG, build, notebook_of, rendered, sources, write_whole
+from autograder.authoring import CONFIG, build, notebook_of, rendered, sources, write_if_other
+from autograder.gradebook import environment_on_path, first_cause
 
 # what may lie beside a source notebook: nbgrader releases all of it
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".svg"}
@@ -121,7 +118,7 @@ def _notebook(name: str) -> Path:
 def _add(original: Path, copy: Path, added: list[Path]) -> bool:
     if copy.exists():
         return False
-    write_whole(copy, original.read_bytes())
+    write_if_other(copy, original.read_bytes())
     added.append(copy)
     return True
 
@@ -130,7 +127,7 @@ def _add_notebook(root: Path, path: Path, added: list[Path]) -> bool:
     """Built here and not copied: the course's own source may have been edited."""
     if (root / path).exists():
         return False
-    write_whole(root / path, rendered(root / f"{path.stem}.py"))
+    write_if_other(root / path, rendered(root / f"{path.stem}.py"))
     added.append(root / path)
     return True
 
@@ -183,27 +180,10 @@ def _generate(course: Path, assignment: str, folder: str) -> None:
 
     config = PyFileConfigLoader(CONFIG, path=str(course)).load_config()
     directory = CourseDirectory(config=config, root=str(course), assignment_id=assignment, release_directory=folder)
-    with _environment_on_path():
+    with environment_on_path():
         result = capture_log(GenerateAssignment(coursedir=directory, config=config))
     if not result["success"]:
-        raise CourseError(f"nbgrader could not release {assignment}: {_reason(result)}")
-
-
-@contextmanager
-def _environment_on_path() -> Iterator[None]:
-    """nbgrader starts `alembic` by its name, also where the environment was not activated."""
-    before = os.environ.get("PATH", "")
-    os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), before])
-    try:
-        yield
-    finally:
-        os.environ["PATH"] = before
-
-
-def _reason(result: dict[str, Any]) -> str:
-    """The first cause: nbgrader logs its traceback, then raises another error that points to it."""
-    raised = re.findall(r"^\s*[\w.]+(?:Error|Exception|Exit): (.+)$", result.get("log", ""), re.MULTILINE)
-    return str(raised[-1] if raised else result["error"].strip().rsplit("\n", 1)[-1])
+        raise CourseError(f"nbgrader could not release {assignment}: {first_cause(result)}")
 
 
 def _check_released(made: Path, notebook: Path) -> None:

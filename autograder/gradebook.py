@@ -127,7 +127,6 @@ def _open(course: Path) -> Iterator[Any]:
     from nbgrader.api import Gradebook
     from sqlalchemy.exc import SQLAlchemyError
 
-    _quieten()
     directory = _directory(course.absolute())
     try:
         with environment_on_path(), Gradebook(directory.db_url, directory.course_id) as gradebook:
@@ -140,11 +139,14 @@ def _open(course: Path) -> Iterator[Any]:
         ) from error
 
 
-def _quieten() -> None:
+@contextmanager
+def _quietly() -> Iterator[None]:
     """nbgrader makes SQLAlchemy warn at every new submission, of nothing that an instructor could change."""
     from sqlalchemy.exc import SAWarning
 
-    warnings.filterwarnings("ignore", category=SAWarning, module="nbgrader")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=SAWarning, module="nbgrader")
+        yield
 
 
 def _directory(course: Path, **which: str) -> Any:
@@ -177,20 +179,19 @@ def autograded(course: Path, assignment: str, student: str) -> Path:
 def _convert(converter: Any, course: Path, **which: str) -> Any:
     from nbgrader.utils import capture_log
 
-    _quieten()
     directory = _directory(course.absolute(), **which)
-    with environment_on_path():
+    with environment_on_path(), _quietly():
         # the settings once more: the converter's own, its preprocessors' and its exporter's
         result = capture_log(converter(coursedir=directory, config=settings(course), force=True))
     if not result["success"]:
         if "KeyboardInterrupt" in result["error"]:
             raise KeyboardInterrupt
-        raise GradebookError(f"nbgrader stopped at {which['student_id']}: {_reason(result)}")
+        raise GradebookError(f"nbgrader stopped at {which['student_id']}: {first_cause(result)}")
     return directory
 
 
-def _reason(result: dict[str, Any]) -> str:
-    """The first cause: nbgrader logs its traceback, then raises another error that points to it."""
+def first_cause(result: dict[str, Any]) -> str:
+    """Why a converter of nbgrader failed: nbgrader logs its traceback, then raises another error that points to it."""
     raised = re.findall(r"^\s*[\w.]*(?:Error|Exception|Exit): (.+)$", result.get("log", ""), re.MULTILINE)
     return str(raised[-1] if raised else result["error"].strip().rsplit("\n", 1)[-1])[:500]
 

@@ -193,7 +193,7 @@ def _is_sound(result: Result) -> bool:
 def _unread(course: Path, assignment: str, found: Sequence[Result]) -> list[str]:
     known = {result.student for result in found}
     files = (course / "results" / assignment).glob("*.json")
-    return sorted(f.stem for f in files if not f.name.endswith(".outputs.json") and f.stem not in known)
+    return sorted(f.stem for f in files if f.stem not in known)
 
 
 def _newest(course: Path, assignment: str) -> str:

@@ -4,14 +4,15 @@
     <course>/simulated.json                         which submissions are simulated, and what each student did
 
 A kind of student is data: what is changed in the complete solution before the notebook runs, what is done to its
-recordings afterwards, and which points that costs. The notebook runs in the grader's own workers, so a submission
-holds what a student's machine would have saved.
+recordings afterwards, and which points that costs. `autograder/classes` holds the kinds of each assignment. The
+notebook runs in the grader's own workers, so a submission holds what a student's machine would have saved.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import pkgutil
 import random
 import re
 import shutil
@@ -19,14 +20,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import labkit
+from autograder import classes
 from autograder.authoring import notebook_of, write_if_other
 from labkit.recording import Recording
 
@@ -87,6 +88,16 @@ class Kind:
 
 
 @dataclass(frozen=True)
+class Class:
+    """Who is in the class of one assignment, and what all of them do alike."""
+
+    kinds: Sequence[Kind]  # the first is the complete solution
+    usual: Sequence[Edit]  # of everybody's solution
+    essays: Mapping[str, str]  # by cell, with numbers in braces
+    numbers: Callable[[Path], Mapping[str, float]]  # what an essay quotes from the recordings in a folder
+
+
+@dataclass(frozen=True)
 class Student:
     """One simulated student and where the submission lies."""
 
@@ -126,13 +137,20 @@ def others(course: Path, assignment: str) -> list[str]:
     return sorted(p.parent.name for p in course.glob(f"submitted/*/{assignment}") if p.parent.name not in known)
 
 
+def class_of(assignment: str) -> Class:
+    """The class that autograder/classes describes for an assignment."""
+    known = sorted(module.name for module in pkgutil.iter_modules(classes.__path__))
+    if assignment not in known:
+        raise ClassroomError(f"there is no simulated class for {assignment}; there is one for: {', '.join(known)}")
+    found: Class = import_module(f"{classes.__name__}.{assignment}").CLASS
+    return found
+
+
 def roster(assignment: str, students: int, seed: int) -> list[tuple[str, Kind]]:
     """Who is in the class. A larger class holds the smaller one of the same seed; the first student's work is whole."""
-    if assignment not in CLASSES:
-        raise ClassroomError(f"there is no simulated class for {assignment}; there is one for: {', '.join(CLASSES)}")
+    kinds = class_of(assignment).kinds
     if students < 1:
         raise ClassroomError(f"a class of {students} has nobody in it: simulate 1 student or more")
-    kinds = CLASSES[assignment]
     draw = random.Random(seed)
     names = draw.sample(NAMES, len(NAMES))
     # once every kind was there, most are as in a real class: done, partly done, mistaken
@@ -164,7 +182,8 @@ class Lab:
         released = release.read_bytes()
         solutions = {cell["id"]: MARKS.sub("", _text(cell)) for cell in json.loads(source.read_bytes())["cells"]
                      if _is_answer(cell)}  # fmt: skip
-        code = [Path(__file__), *sorted(Path(labkit.__path__[0]).rglob("*.py"))]
+        kinds = Path(classes.__path__[0]) / f"{assignment}.py"
+        code = [Path(__file__), kinds, *sorted(Path(labkit.__path__[0]).rglob("*.py"))]
         digest = _digest([released, source.read_bytes(), *(path.read_bytes() for path in code)])
         return cls(assignment, released, solutions, digest)
 
@@ -176,7 +195,7 @@ class Lab:
         if kind.stops_after:
             answered = answered[: answered.index(kind.stops_after) + 1]
         cells = {id: self.solutions[id] for id in answered}
-        usual = [edit for edit in USUAL[self.assignment] if edit.cell in cells]
+        usual = [edit for edit in class_of(self.assignment).usual if edit.cell in cells]
         for edit in (*usual, *kind.edits):
             cells = edit.apply(cells)
         return cells
@@ -254,7 +273,7 @@ def _work(student: Student, place: Path, lab: Lab, workers: Nursery) -> None:
         _run(ran, place, workers)
         if not (kind.edits or kind.stops_after):
             _refuse_errors(ran)
-        _write_essays(notebook, answers, work)
+        _write_essays(notebook, answers, work, class_of(lab.assignment))
     (work / f"{lab.assignment}.ipynb").write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
@@ -280,25 +299,10 @@ def _refuse_errors(cells: Sequence[Cell]) -> None:
                 raise ClassroomError(f"the solution's cell {cell['id']} raised {said}")
 
 
-def _write_essays(notebook: Cell, answers: Mapping[str, str], work: Path) -> None:
+def _write_essays(notebook: Cell, answers: Mapping[str, str], work: Path, about: Class) -> None:
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown" and cell["id"] in answers:
-            cell["source"] = ESSAYS.get(cell["id"], "I ran out of time here.").format_map(_own_numbers(work))
-
-
-def _own_numbers(work: Path) -> dict[str, float]:
-    """What a student quotes from the own recordings."""
-    found: dict[str, float] = {}
-    for name in ("relu", "sigmoid"):
-        run = Recording.load(work / f"{name}.safetensors")
-        size, hidden = run.statistic("abs_mean"), run.hidden_statistic("abs_mean")[:, -1]
-        found |= {
-            f"{name}_loss": run.loss[-40:].mean(),
-            f"{name}_start": size[0, -1] / size[0, 0],
-            f"{name}_error": run.output_error[-1] / run.output_error[0],
-            f"{name}_hidden": hidden[-1] / hidden[0],
-        }
-    return found
+            cell["source"] = about.essays.get(cell["id"], "I ran out of time here.").format_map(about.numbers(work))
 
 
 def _copy(student: Student, classmate: Student, work: Path, lab: Lab) -> None:
@@ -380,145 +384,3 @@ def _digest(parts: Sequence[bytes]) -> str:
     for part in parts:
         sha.update(len(part).to_bytes(8, "big") + part)
     return sha.hexdigest()
-
-
-# what is done to recordings. The digests fit again afterwards: whoever forges can save, too
-
-_MEAN, _SIZE, _SD, _NORM, _MAX = range(5)
-_AMPLITUDES = slice(0, 5)  # the statistics that grow with the gradient
-_BY_ITERATION = ("loss", "gradient", "update_norm", "weight_norm", "weight_dot_gradient", "bias_dot_gradient")
-
-
-def zeroed(r: Recording) -> Recording:
-    return replace(r, gradient=np.zeros_like(r.gradient))
-
-
-def shuffled(r: Recording) -> Recording:
-    order = np.random.default_rng(0).permutation(r.iterations)
-    return replace(r, **{name: getattr(r, name)[order] for name in _BY_ITERATION})
-
-
-def sign_flipped(r: Recording) -> Recording:
-    gradient = r.gradient.copy()
-    gradient[:, :, _MEAN] *= -1
-    return replace(r, gradient=gradient)
-
-
-def scaled(r: Recording) -> Recording:
-    gradient = r.gradient.copy()
-    gradient[:, :, _AMPLITUDES] *= 3
-    return replace(r, gradient=gradient)
-
-
-def weights_for_gradients(r: Recording) -> Recording:
-    return replace(r, gradient=_like_noise(r, r.weight_norm))
-
-
-def smoothed(r: Recording) -> Recording:
-    """The curves as one would wish them: each point the mean of its surroundings."""
-    size = np.maximum(r.gradient[:, :, [_SIZE]], np.finfo(np.float32).tiny)
-    window = np.ones(101) / 101
-    smooth = np.apply_along_axis(lambda curve: np.convolve(curve, window, "same"), 0, size)
-    gradient = r.gradient.copy()
-    gradient[:, :, _AMPLITUDES] *= smooth / size
-    return replace(r, gradient=gradient)
-
-
-def invented(r: Recording) -> Recording:
-    """Made up from what the lecture says: the loss falls, gradients shrink towards the input."""
-    progress = np.linspace(0, 1, r.iterations)[:, None]
-    noise = np.random.default_rng(1).normal(1, 0.05, (r.iterations, len(r.layers)))
-    depth = np.arange(len(r.layers))[::-1]
-    return replace(r, loss=(2.3 * np.exp(-4 * progress[:, 0])).astype(r.loss.dtype),
-                   gradient=_like_noise(r, np.exp(-depth - 2 * progress) * noise))  # fmt: skip
-
-
-def _like_noise(r: Recording, norm: Any) -> Any:
-    """(I, L, S) statistics that uniform numbers of this norm (I, L) would have; they contradict each other nowhere."""
-    rms = norm / np.sqrt([np.prod(shape) for shape in r.origin.shapes])
-    gradient = np.zeros_like(r.gradient)
-    for column, share in ((_SIZE, np.sqrt(3) / 2), (_SD, 1), (_MAX, np.sqrt(3))):
-        gradient[:, :, column] = rms * share
-    gradient[:, :, _NORM] = norm
-    return gradient
-
-
-# the class of the vanishing-gradients lab
-
-ESSAYS = {
-    "figures": "The sigmoid's gradients are a thin spike around 0, thinnest in fc_1, so it ends at a loss of "
-    "{sigmoid_loss:.2f} and the ReLU at {relu_loss:.2f}. The signed mean hides this: its signs cancel.",
-    "question_1_answer": "Each layer multiplies the gradient by a factor: in my sigmoid network that of fc_4 is "
-    "{sigmoid_start:.0f} times that of fc_1 at the start, in my ReLU network {relu_start:.1f} times, with a gain of "
-    "2 it explodes. Clipping shortens a gradient that is too long; one that is too short stays so.",
-    "question_2_answer": "images and labels stay as they are, the recordings come with the trainings. A network "
-    "changes at every iteration and keeps its size, which surprised me: learning needs no memory.",
-    "question_3_answer": "The error fell to {relu_error:.2f} of its start, but h3 grew {relu_hidden:.1f} times, and "
-    "the gradient is their product. p and y both sum to 1, so the columns of the gradient sum to 0.",
-}
-# nobody watches a simulated student's training
-USUAL = {"vanishing_gradients": (Edit("train_both", "    watch=labkit.LiveDistributions(),\n", ""),)}
-ALL = {"activation_gradients": 2, "numerical_bias": 1, "build_network": 3, "model_loss": 3, "gradient_distributions": 2,
-       "own_loop": 4, "recordings": 4, "final_loss": 1, "attenuation": 1, "attenuation_values": 2, "exploding": 3,
-       "workspace": 3, "growth": 1, "precision": 2, "factors": 2}  # fmt: skip
-# what rests on relu.safetensors, and on any recording
-RELU = {"recordings": 2, "final_loss": 1, "attenuation_values": 2, "growth": 1, "factors": 2}
-RUNS = RELU | {"recordings": 4, "own_loop": 4, "exploding": 3, "precision": 2}
-RATIO = {"attenuation": 1, "attenuation_values": 2}
-
-
-def _without(*questions: str) -> dict[str, float]:
-    return {name: points for name, points in ALL.items() if name not in questions}
-
-
-def _mistake(name: str, loses: Mapping[str, float], cell: str, *changes: tuple[str, str], says: str = "") -> Kind:
-    return Kind(name, loses, tuple(Edit(cell, old, new) for old, new in changes), says=says)
-
-
-def _forged(name: str, forge: Forge, says: str) -> Kind:
-    return Kind(name, RELU, forge=forge, says=says)
-
-
-_ANOTHERS = "another student's"
-# the first eight are the class of the demonstration
-VANISHING = (
-    Kind("complete", {}),
-    Kind("partly done", _without("activation_gradients", "numerical_bias", "build_network", "model_loss"),
-         stops_after="model_loss"),
-    _mistake("signed for absolute", {"attenuation_values": 2}, "attenuation_values", ('"abs_mean"', '"mean"')),
-    Kind("empty", ALL, runs=False),
-    _mistake("error-raising", {"final_loss": 1}, "final_loss", ("sigmoid.loss[-40:]", "sigmoyd.loss[-40:]")),
-    Kind("infinite loop", {"growth": 1}, skips=("growth",), edits=(Edit("growth", "growth_of_layer_4 = s",
-        "epoch = 0\nwhile epoch < 10:\n    epoch + 1\ngrowth_of_layer_4 = s"),)),
-    Kind("fabricated numbers", RELU | {"recordings": 4}, forge=smoothed, forged=("relu", "sigmoid"), says="replay"),
-    Kind("copied, own id typed in", RUNS, copies=True, says=_ANOTHERS, edits=(
-        Edit("student_id", 'student = "{classmate}"', 'student = "{me}"'),)),
-    _mistake("no zero_grad", {"own_loop": 3}, "train_loop", ("            optimizer.zero_grad()\n", ""),
-             says="zero_grad"),
-    _mistake("wrong axis", RATIO, "attenuation",
-             ("np.asarray(sizes)[:, -1] / np.asarray(sizes)[:, 0]", "np.asarray(sizes)[-1] / np.asarray(sizes)[0]")),
-    Kind("half done", {"workspace": 3, "growth": 1, "precision": 2, "factors": 2}, stops_after="question_1_answer"),
-    _mistake("first over last", RATIO, "attenuation",
-             ("[:, -1] / np.asarray(sizes)[:, 0]", "[:, 0] / np.asarray(sizes)[:, -1]")),
-    _mistake("edges for centres", {"gradient_distributions": 1}, "gradient_distributions",
-             ("(edges[:-1] + edges[1:]) / 2", "edges[:-1]")),
-    _mistake("sum for mean", {"model_loss": 3}, "model_loss",
-             ("cross_entropy(network(images), labels)", 'cross_entropy(network(images), labels, reduction="sum")')),
-    _mistake("PyTorch's own start", {"build_network": 1}, "build_network",
-             ("        nn.init.xavier_uniform_(linear.weight)\n        nn.init.zeros_(linear.bias)\n", ""),
-             says="not zero"),
-    _mistake("softmax at the end", {"build_network": 1}, "build_network",
-             ("    return nn.Sequential", '    layers["softmax"] = nn.Softmax(dim=1)\n    return nn.Sequential')),
-    _mistake("gain too low", {"exploding": 3}, "exploding", ("gain=2.0", "gain=1.0"), says="stays finite"),
-    _mistake("wrong variable", {"workspace": 1}, "workspace_report",
-             ("desk.timeline.largest_growth()[0]", '"images"'), says="images"),
-    Kind("copied, classmate's id", RUNS, copies=True, says=_ANOTHERS),
-    Kind("classmate's recording", RELU, borrows=("relu",), says=_ANOTHERS),
-    Kind("invented numbers", RELU, forge=invented, says="replay"),
-    _forged("zeros", zeroed, "exactly 0"),
-    _forged("shuffled in time", shuffled, "not in the order"),
-    _forged("signs flipped", sign_flipped, "signs are flipped"),
-    _forged("scaled", scaled, "scaled"),
-    _forged("weights for gradients", weights_for_gradients, "are its weights"),
-)  # fmt: skip
-CLASSES = {"vanishing_gradients": VANISHING}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from autograder import answers
 from autograder.checks import Missing
 from labkit.recording import Recording, RecordingError
-from labkit.variables import Timeline, TimelineError
+from labkit.timeline import Timeline, TimelineError
 
 Array = NDArray[Any]
 TIMELINE = "workspace.json"

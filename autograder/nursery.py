@@ -42,10 +42,10 @@ def _warm_up() -> None:
     """Import and draw what every notebook needs; what is missing here is merely loaded later."""
     import matplotlib.pyplot as plt
 
+    import labkit.desk
     import labkit.networks
     import labkit.plots
     import labkit.training
-    import labkit.variables
     from labkit import data
 
     # the first network of a process costs a second of imports within torch

@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from labkit.desk import workspace
     from labkit.experiments import Experiment, ExperimentError, experiment
     from labkit.live import LiveDistributions
     from labkit.optimizers import SGD, Adam, clip_gradients
     from labkit.recorder import Recorder
     from labkit.recording import Recording, RecordingError
     from labkit.training import train, train_many
-    from labkit.variables import workspace
 
 _HOME = {
     "Adam": "optimizers",
@@ -28,7 +28,7 @@ _HOME = {
     "experiment": "experiments",
     "train": "training",
     "train_many": "training",
-    "workspace": "variables",
+    "workspace": "desk",
 }
 _ROOMS = ("data", "histogram", "networks", "plots", "theory")
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograder import authoring
-from autograder.authoring import AuthoringError, back, build, build_all, expand
+from autograder.authoring import back, build, build_all, expand
+from autograder.cells import CODE_STUB, AuthoringError, without_solutions
 
 EXAMPLE = '''# Licence: MIT
 """A source may begin with a docstring."""
@@ -228,7 +229,7 @@ def test_a_failed_write_leaves_the_old_notebook(source, monkeypatch):
     before = target.read_bytes()
     source.write_text(EXAMPLE + "\n# %%\ny = 2\n")
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             build(source)
     assert target.read_bytes() == before
@@ -347,11 +348,11 @@ def test_a_name_that_nbgrader_cannot_use_is_refused(tmp_path):
 
 
 def test_the_stub_is_the_one_in_the_settings():
-    """Do authoring and nbgrader_config.py know an untouched answer by the same words?"""
+    """Do cells and nbgrader_config.py know an untouched answer by the same words?"""
     config = Path(authoring.__file__).parents[1] / "assignments" / authoring.CONFIG
-    assert repr(authoring.CODE_STUB).strip("'") in config.read_text()
+    assert repr(CODE_STUB).strip("'") in config.read_text()
     solved = "def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION"
-    released = authoring.without_solutions(solved)
+    released = without_solutions(solved)
     assert released == "def f():\n    # YOUR CODE HERE\n    raise NotImplementedError()"
 
 

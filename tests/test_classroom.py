@@ -8,8 +8,9 @@ import pytest
 
 import labkit
 from autograder import classroom, course, questionnaire
-from autograder.authoring import CODE_STUB, without_solutions
-from autograder.classroom import VANISHING, ClassroomError, Edit, Kind, Lab, roster, simulate
+from autograder.cells import CODE_STUB, without_solutions
+from autograder.classes.vanishing_gradients import ALL, VANISHING
+from autograder.classroom import ClassroomError, Edit, Kind, Lab, roster, simulate
 from labkit.recording import Recording
 
 LAB = "vanishing_gradients"
@@ -103,7 +104,7 @@ def test_does_a_kind_lose_points_that_there_are(kind):
 
 
 def test_is_everything_lost_by_who_hands_in_nothing():
-    assert dict(classroom.ALL) == POINTS == dict(KINDS["empty"].loses)
+    assert dict(ALL) == POINTS == dict(KINDS["empty"].loses)
     assert sum(POINTS.values()) == 34
 
 

@@ -11,7 +11,8 @@ import nbformat
 import pytest
 
 from autograder import course as room
-from autograder.authoring import CONFIG, AuthoringError
+from autograder.authoring import CONFIG
+from autograder.cells import AuthoringError
 from autograder.course import CourseError, assignments_home, init, release
 
 LAB = """# %% fixed="imports"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from toy_lab import SOLUTION, SOURCE
 
 from autograder import authoring, mending
+from autograder.cells import without_solutions
 from autograder.mending import MendingError
 
 
@@ -21,7 +22,7 @@ def released():
     for cell in notebook["cells"]:
         cell["source"] = "".join(cell["source"])
         if cell["cell_type"] == "code":
-            cell["source"] = authoring.without_solutions(cell["source"])
+            cell["source"] = without_solutions(cell["source"])
         elif "BEGIN SOLUTION" in cell["source"]:
             cell["source"] = "YOUR ANSWER HERE"
     return mending.normal(notebook)

@@ -367,16 +367,16 @@ plots.attenuation([relu, sigmoid])
 # %% [markdown] fixed="exploding_text"
 # **Make them explode.** `labkit.experiment("vanishing/exploding", student)` is a deeper ReLU network of nine layers,
 # trained by plain gradient descent. Its `gain` multiplies all initial weights, so each layer passes on a signal, and
-# a gradient, that many times larger. With a gain of 1 it trains. Turn the gain up
-# (`.replace(gain=...)`, not beyond 10) until the training breaks down and the loss is no longer a number, and train
-# it with `save="exploding.safetensors"`. Then train the same experiment once more with the gradients clipped to a
-# norm of 1 (`.replace(clip_norm=1.0)`) and `save="clipped.safetensors"`.
+# a gradient, that many times larger. With a gain of 1 it trains. Turn the gain up (`.replace(gain=...)`, not beyond
+# 10) until the gradients explode: their norm, near 1 with a gain of 1, passes 1,000, and the loss may no longer be a
+# number. Train it with `save="exploding.safetensors"`. Then train the same experiment once more with the gradients
+# clipped to a norm of 1 (`.replace(clip_norm=1.0)`) and `save="clipped.safetensors"`.
 
 # %% answer="exploding"
 # exploding = labkit.train(...)
 # clipped = labkit.train(...)
 ### BEGIN SOLUTION
-loud = labkit.experiment("vanishing/exploding", student).replace(gain=2.0)
+loud = labkit.experiment("vanishing/exploding", student).replace(gain=3.0)
 exploding = labkit.train(loud, save="exploding.safetensors")
 clipped = labkit.train(loud.replace(clip_norm=1.0), save="clipped.safetensors")
 ### END SOLUTION

@@ -109,7 +109,9 @@ class _Plain:
         return _special(value)
 
     def _key(self, key: Any) -> Any:
-        return key if type(key) in (str, int, float, bool) else _class(key)
+        if isinstance(key, str):
+            return str.__str__(key)  # numpy's texts are keys like others
+        return key if type(key) in (int, float, bool) else _class(key)
 
 
 def _numpy(value: Any) -> Any:
@@ -164,7 +166,11 @@ def _tensor(tensor: Any) -> Any:
 
 def _network(network: Any) -> dict[str, Any]:
     """Layers that hold no further layers, in order, and every parameter."""
-    leaves = [(name, part) for name, part in network.named_modules() if not any(True for _ in part.children())]
+    leaves = [
+        (name, part)
+        for name, part in network.named_modules(remove_duplicate=False)
+        if not any(True for _ in part.children())
+    ]
     return {
         "kind": "network",
         "layers": [[str(name), _class(part)] for name, part in leaves],

@@ -8,14 +8,15 @@ being wrong has its own sentence.
 from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autograder.checks import Failed
 from labkit.experiments import Experiment
-from labkit.recording import STATISTICS, Recording
-from labkit.replay import Replay, replay, start_of
+from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Recording, checkpoint_iterations
+from labkit.replay import ProbeReplay, Replay, probe, replay, start_of
 
 Floats = NDArray[np.float64]
 
@@ -25,6 +26,7 @@ TOLERANCE = 1e-3
 STEPS = 2  # iterations replayed after each checkpoint
 # What float32 cannot hold, or not the square of, may still be a number in the replay's float64; then it is beyond this.
 _HUGE = 1e30
+LEAP = 0.5  # of a layer's own norm; a training that learns moves its weights by a hundredth of it and less
 # Statistics of a float32 layer contradict each other by rounding only.
 ROUNDING = 1e-4
 
@@ -55,8 +57,11 @@ def _examine(recording: Recording, expected: Experiment, open_fields: tuple[str,
     rows = int(finite.argmin()) if not finite.all() else len(finite)  # iterations before the first that is not finite
     for look in (not_zero, gradients_not_weights, statistics_agree, in_order):
         look(recording, rows)
+    has_its_checkpoints(recording, experiment, rows)
     starts_from_seed(recording, experiment)
+    checkpoints_agree(recording, rows)
     replays(recording, experiment, rows)
+    probes_agree(recording, experiment, rows)
     if rows < recording.iterations:
         breaks_down(recording, experiment, rows)
 
@@ -71,8 +76,9 @@ def same_experiment(recording: Recording, expected: Experiment, open_fields: tup
         )
     if found.seed != expected.seed:
         raise Failed(
-            f"this is another student's run: its seed is {found.seed}, yours is {expected.seed}",
-            "Type your own id in the first cell, then train again.",
+            f"this is another student's run: it was trained with the seed {found.seed} as {_id(found.student)}, "
+            f"yours is {expected.seed}, as {_id(expected.student)}",
+            "Type the id under which you hand in, in the first cell, then run all cells again.",
         )
     for field in fields(Experiment):
         name = field.name
@@ -85,6 +91,10 @@ def same_experiment(recording: Recording, expected: Experiment, open_fields: tup
                 _ADVICE,
             )
     return expected.replace(**{name: getattr(found, name) for name in open_fields})
+
+
+def _id(student: str) -> str:
+    return repr(student[:40]) if student else "nobody"
 
 
 def ran_to_its_end(recording: Recording, experiment: Experiment) -> None:
@@ -164,6 +174,60 @@ def in_order(recording: Recording, rows: int) -> None:
         )
 
 
+def has_its_checkpoints(recording: Recording, experiment: Experiment, rows: int) -> None:
+    """The recorder decides where checkpoints are taken, not the file: whoever leaves some out has figures to hide."""
+    taken, done = recording.checkpoint_iteration.tolist(), recording.iterations
+    expected = [at for at in checkpoint_iterations(experiment) if at < done]
+    if taken != [*expected, done]:
+        raise Failed("its checkpoints are not those that a training leaves", _ADVICE)
+    kept = recording.checkpoint_iteration < rows
+    if not np.isfinite(recording.checkpoint_parameters[kept]).all():
+        raise Failed("a checkpoint holds values that are not finite, where the loss still is", _ADVICE)
+
+
+def checkpoints_agree(recording: Recording, rows: int) -> None:
+    """From one checkpoint to the next no layer moves further than its updates together (triangle inequality)."""
+    taken = [at for at in recording.checkpoint_iteration.tolist() if at <= rows]
+    layers = [f"{layer}.weight" for layer in recording.layers]
+    kept = [recording.checkpoint(index) for index in range(len(taken))]
+    for index, (start, stop) in enumerate(pairwise(taken)):
+        moved = np.array([np.linalg.norm(kept[index + 1][name] - kept[index][name]) for name in layers])
+        room = recording.update_norm[start:stop].astype(np.float64).sum(axis=0)
+        if np.isfinite(moved).all() and not (moved <= room * (1 + ROUNDING) + 1e-6).all():
+            raise Failed(f"between iterations {start} and {stop} its weights moved further than all updates", _ADVICE)
+    last = np.array([np.linalg.norm(kept[-1][name]) for name in layers])
+    if taken[-1] == recording.iterations == rows:
+        room = recording.update_norm[-1] * (1 + ROUNDING) + last * ROUNDING
+        if not (np.abs(last - recording.weight_norm[-1]) <= room).all():
+            raise Failed("its last checkpoint does not follow from its last iteration", _ADVICE)
+
+
+def probes_agree(recording: Recording, experiment: Experiment, rows: int) -> None:
+    """Hold what the probe batch showed against the checkpoints that were taken at the same time."""
+    ends = [0, *recording.epoch_end.tolist()]
+    for checkpoint, taken in enumerate(recording.checkpoint_iteration.tolist()):
+        if taken in ends and (taken == 0 or taken <= rows):
+            with np.errstate(over="ignore", invalid="ignore"):
+                _compare_probe(recording, ends.index(taken), probe(recording, checkpoint, experiment))
+
+
+def _compare_probe(recording: Recording, row: int, again: ProbeReplay) -> None:
+    size = HIDDEN_STATISTICS.index("abs_mean")
+    tests: tuple[tuple[str, Floats, Floats], ...] = (
+        ("the probe's loss", recording.probe_loss[row], np.array(again.loss)),
+        ("mean |p - y|", recording.output_error[row], np.array(again.output_error)),
+        ("mean |h|", recording.hidden[row, :, size], again.hidden_size),
+        ("the probe's mean |gradient|", recording.probe_gradient[row, :, _SIZE], again.gradient[:, _SIZE]),
+        ("the probe's norm of the gradient", recording.probe_gradient[row, :, _NORM], again.gradient[:, _NORM]),
+    )
+    for what, found, true in tests:
+        if not (np.abs(found - true) <= TOLERANCE * np.abs(true) + np.finfo(np.float32).tiny).all():
+            raise Failed(f"{what} after epoch {row} is not what a replay of your run gives", _ADVICE)
+    # an image whose two best classes are equally likely may fall to either side
+    if not abs(float(recording.accuracy[row]) - again.accuracy) <= 0.01:
+        raise Failed(f"the probe's accuracy after epoch {row} is not what a replay of your run gives", _ADVICE)
+
+
 def starts_from_seed(recording: Recording, experiment: Experiment) -> None:
     taken = recording.checkpoint_iteration.tolist()
     if not taken or taken[0] != 0:
@@ -179,10 +243,19 @@ def starts_from_seed(recording: Recording, experiment: Experiment) -> None:
 def replays(recording: Recording, experiment: Experiment, rows: int, steps: int = STEPS) -> None:
     """Hold the iterations after every checkpoint against a replay."""
     for checkpoint, start in enumerate(recording.checkpoint_iteration.tolist()):
-        if start < rows and np.isfinite(recording.checkpoint_parameters[checkpoint]).all():
+        if start < rows:
             with np.errstate(over="ignore", invalid="ignore"):  # a run that explodes does so in the replay, too
                 again = replay(recording, checkpoint, min(steps, rows - start), experiment)
-            _compare(recording, again)
+            _compare(recording, _before_a_leap(again))
+
+
+def _before_a_leap(again: Replay) -> Replay:
+    """The iterations up to the first step that throws weights further than they are large: it makes the rounding of
+    float32 as large, and what follows another run."""
+    leaps = np.flatnonzero(~(again.update_norm <= LEAP * again.weight_norm).all(axis=1))
+    stop = int(leaps[0]) + 1 if leaps.size else len(again.loss)
+    arrays = {name: getattr(again, name)[:stop] for name in ("loss", "gradient", "update_norm", "weight_norm")}
+    return Replay(again.start, **arrays)
 
 
 def breaks_down(recording: Recording, experiment: Experiment, rows: int) -> None:
@@ -204,24 +277,17 @@ def _compare(recording: Recording, again: Replay) -> None:
     stretch = slice(again.start, again.start + len(again.loss))
     recorded = recording.gradient[stretch].astype(np.float64)
     spread = again.gradient[:, :, _SD]
-    limit = TOLERANCE * np.maximum(spread, np.finfo(np.float64).tiny)
+    limit = TOLERANCE * spread + np.finfo(np.float32).tiny
     size_off = np.abs(recorded[:, :, _SIZE] - again.gradient[:, :, _SIZE])
     mean_off = np.abs(recorded[:, :, _MEAN] - again.gradient[:, :, _MEAN])
-    norm_off = np.abs(recorded[:, :, _NORM] / again.gradient[:, :, _NORM] - 1)
-    tests: tuple[tuple[str, Floats, Floats | float], ...] = (
+    tiny = np.finfo(np.float32).tiny  # a network that died has gradients and updates of exactly 0
+    norm, updates, weights = again.gradient[:, :, _NORM], again.update_norm, again.weight_norm
+    tests: tuple[tuple[str, Floats, Floats], ...] = (
         ("mean |gradient|", size_off, limit),
         ("the mean gradient", mean_off, limit),
-        ("the norm of the gradient", norm_off, TOLERANCE),
-        (
-            "the norm of the weights",
-            np.abs(recording.weight_norm[stretch] / again.weight_norm - 1),
-            TOLERANCE,
-        ),
-        (
-            "the norm of the update",
-            np.abs(recording.update_norm[stretch] / again.update_norm - 1),
-            10 * TOLERANCE,
-        ),
+        ("the norm of the gradient", np.abs(recorded[:, :, _NORM] - norm), TOLERANCE * norm + tiny),
+        ("the norm of the weights", np.abs(recording.weight_norm[stretch] - weights), TOLERANCE * weights + tiny),
+        ("the norm of the update", np.abs(recording.update_norm[stretch] - updates), 10 * TOLERANCE * updates + tiny),
     )
     for what, off, allowed in tests:
         if not (off <= allowed).all():
@@ -256,10 +322,11 @@ def _mismatch(recording: Recording, again: Replay, recorded: Floats, what: str, 
         r, a = recorded[:, inner], again.gradient[:, inner]
         if "gradient" in what and fits(r, a):
             return Failed(sentence.format(factor=_factor(r, a)) + f", from iteration {again.start + 1} on", _ADVICE)
-    if (elsewhere := _stands_at(recording, again.gradient[row])) is not None:
+    elsewhere = _stands_at(recording, again.gradient[row])
+    if elsewhere not in (None, iteration - 1):
         return Failed(
             f"its iterations are not in the order in which they happened: the gradients of iteration {iteration} stand "
-            f"at iteration {elsewhere + 1}",
+            f"at iteration {(elsewhere or 0) + 1}",
             _ADVICE,
         )
     columns = {"mean |gradient|": _SIZE, "the mean gradient": _MEAN, "the norm of the gradient": _NORM}

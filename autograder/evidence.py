@@ -1,5 +1,6 @@
 """Evidence: what a check may look at. Plain data only: arrays, JSON values, recordings, a timeline."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,8 +29,8 @@ class Evidence(Protocol):
     def recording(self, name: str) -> Recording:
         """The recording `name`.safetensors that was handed in."""
 
-    def timeline(self) -> Timeline:
-        """The workspace timeline that was handed in."""
+    def timelines(self) -> list[Timeline]:
+        """The workspace timeline that was handed in, and the one that running the notebook anew made, where it was."""
 
     def value(self, name: str) -> Any:
         """The variable `name` after all cells ran, as plain data: number, text, list, dict or array."""
@@ -67,11 +68,15 @@ class FileEvidence:
             raise Missing(self._without_folders(found))
         return found
 
-    def timeline(self) -> Timeline:
+    def timelines(self) -> list[Timeline]:
         try:
-            return Timeline.load(self._file(TIMELINE))
+            found = [Timeline.load(self._file(TIMELINE))]
         except TimelineError as error:
             raise Missing(self._without_folders(error)) from error
+        for folder in self.folders:
+            with contextlib.suppress(TimelineError):  # the first one is there; the others may be missing or cut off
+                found.append(Timeline.load(folder / TIMELINE))
+        return found
 
     def _file(self, name: str) -> Path:
         return next((folder / name for folder in self.folders if (folder / name).is_file()), self.folders[0] / name)

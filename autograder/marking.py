@@ -253,12 +253,14 @@ def _summary(task: Task, student: str, questions: dict[str, QuestionResult], sit
 
 
 def code_cells(notebook: Notebook, task: Task) -> list[dict[str, str]]:
-    """What is run: every code cell but the tests, whose outputs are the grader's, and copies of them."""
+    """What is run: every code cell but the tests, whose outputs are the grader's, copies of them, and blanks that
+    were put back: they would take the place of an answer that the student moved into another cell."""
     tests = {cell["source"].strip() for cell in task.released["cells"] if mending.is_test(cell)}
     return [
         {"id": cell["id"], "source": cell["source"]}
         for cell in notebook["cells"]
         if cell["cell_type"] == "code" and cell["source"].strip() and cell["source"].strip() not in tests
+        if not mending.is_blank_put_back(cell)
     ]
 
 

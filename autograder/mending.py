@@ -21,6 +21,7 @@ MOST_CELLS = 2000
 ALIKE = 0.6  # how much of a released cell must be left for it to be recognised
 STUBS = {"# YOUR CODE HERE", "raise NotImplementedError()", "YOUR ANSWER HERE"}
 FLAGS = ("grade", "solution", "locked", "task")
+PUT_BACK = "autograder_put_back"  # in the metadata of a released cell that the submission lacks
 CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -282,14 +283,21 @@ def _as_released(desk: _Desk, r: int, cell: Cell) -> Cell:
     if not _flag(released, "solution") and cell["source"] != released["source"]:
         desk.remarks.append(f"The cell {name} was changed, and is not yours to change: it is as released again.")
         cell["source"] = released["source"]
-    cell["metadata"] = copy.deepcopy(released["metadata"])
+    blank = is_blank_put_back(cell) and cell["source"] == released["source"]
+    cell["metadata"] = copy.deepcopy(released["metadata"]) | ({PUT_BACK: True} if blank else {})
     cell["id"] = released.get("id", "")
     return cell
 
 
 def _added(cell: Cell) -> Cell:
-    cell["metadata"].pop("nbgrader", None)
+    for key in ("nbgrader", PUT_BACK):
+        cell["metadata"].pop(key, None)
     return cell
+
+
+def is_blank_put_back(cell: Cell) -> bool:
+    """Is this the blank of an answer that was deleted, perhaps because the answer stands in another cell?"""
+    return cell["metadata"].get(PUT_BACK) is True
 
 
 def _with_deleted(desk: _Desk, cells: list[Cell]) -> list[Cell]:
@@ -297,7 +305,10 @@ def _with_deleted(desk: _Desk, cells: list[Cell]) -> list[Cell]:
     behind: dict[int, list[Cell]] = {}
     for r in desk.missing():
         anchor = max((k for k in desk.place if k < r), default=None)
-        behind.setdefault(-1 if anchor is None else desk.place[anchor], []).append(copy.deepcopy(desk.released[r]))
+        back = copy.deepcopy(desk.released[r])
+        if _flag(back, "solution"):
+            back["metadata"][PUT_BACK] = True
+        behind.setdefault(-1 if anchor is None else desk.place[anchor], []).append(back)
         desk.remarks.append(f"The cell {grade_id(desk.released[r])} was deleted: it is back as released.")
     whole = list(behind.get(-1, []))
     for s, cell in enumerate(cells):

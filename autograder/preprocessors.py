@@ -7,6 +7,7 @@ and `SaveEvidenceGrades` that of SaveAutoGrades. nbgrader writes the marks, from
 import atexit
 import functools
 import html
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ _markdown: Any = nbformat.v4.new_markdown_cell
 
 # what `grading` has already found out, by assignment and student
 _GIVEN: dict[tuple[str, str], tuple[Result, Outputs]] = {}
+MOST_REMARKS = 8  # that a student reads
+TAG = re.compile(r"<(?=[A-Za-z/!?])")  # what HTML takes for the beginning of a tag
 REMARKS = "autograder-remarks"  # the id of the cell that names what was mended
 
 
@@ -51,6 +54,9 @@ class MendCells(NbGraderPreprocessor):  # type: ignore[misc]
             return nb, resources
         found = mending.normal(nb)
         mended, remarks = mending.mend(found, _task(self, resources).released)
+        for cell in mended["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = without_html(cell["source"])
         for remark in remarks:
             self.log.info("%s: %s", resources["nbgrader"]["student"], remark)
         return _node(mended), resources
@@ -158,6 +164,11 @@ def _fill(cell: Any, result: Result, outputs: Outputs) -> None:
         cell.execution_count = outputs.numbers.get(cell.get("id"))
 
 
+def without_html(source: str) -> str:
+    """Markdown whose tags are shown, not obeyed: nbgrader's pages would run a script in a student's essay."""
+    return TAG.sub("&lt;", source)
+
+
 def verdict_outputs(result: QuestionResult) -> list[Output]:
     """What stands under a test cell: the verdicts to read, and the points as the number that nbgrader takes."""
     said = (result.title, result.verdicts, result.of, result.note)
@@ -176,5 +187,7 @@ def _remarks(result: Result) -> list[Any]:
     said += [f"The notebook did not run to its end: {result.ended}."] if result.ended else []
     if not said:
         return []
+    if len(said) > MOST_REMARKS:
+        said = [*said[:MOST_REMARKS], f"And {len(said) - MOST_REMARKS} more of this kind."]
     items = "".join(f"<li>{html.escape(showing.one_line(remark))}</li>" for remark in said)
     return [_markdown(f"<div><strong>Remarks of the grader</strong><ul>{items}</ul></div>", id=REMARKS)]

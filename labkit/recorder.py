@@ -15,11 +15,9 @@ from torch.nn.functional import cross_entropy
 from labkit import data
 from labkit.experiments import Experiment
 from labkit.histogram import BINS
-from labkit.recording import Origin, Recording, RecordingError
+from labkit.recording import CHECKPOINT_EPOCHS, PROBE, Origin, Recording, RecordingError
 from labkit.tape import Layout, Probe, Tape
 
-PROBE = 250  # images of the fixed probe batch
-CHECKPOINT_EPOCHS = 5  # epochs from one checkpoint to the next; the start and the first step have their own
 BLOCK_ROWS = 128  # iterations whose rows stay on the device before their statistics are taken ...
 BLOCK_BYTES = 64 * 2**20  # ... unless that many do not fit into this
 
@@ -121,9 +119,13 @@ class Recorder:
     def recording(self, stopped: str = "") -> Recording:
         """What was recorded so far. `stopped` says why the run ended early, if it did."""
         self._flush()
-        if self.tape.checkpoints[-1][0] != self._done:
+        early = self.tape.checkpoints[-1][0] != self._done
+        if early:
             self._checkpoint()
-        return self.tape.recording(0, self._origin(stopped))
+        found = self.tape.recording(0, self._origin(stopped))
+        if early:  # the loop may go on: looking at it must not leave a checkpoint behind
+            self.tape.checkpoints.pop()
+        return found
 
     def save(self, path: Path | str) -> Path:
         """Write what was recorded so far."""

@@ -26,9 +26,17 @@ from labkit.files import write_whole
 FORMAT = 1
 STATISTICS = ("mean", "abs_mean", "sd", "norm", "abs_max", "zero_share", "nonfinite")
 HIDDEN_STATISTICS = ("mean", "abs_mean", "sd", "saturated", "dead")
+PROBE = 250  # images of the fixed probe batch: the first of the sample
+CHECKPOINT_EPOCHS = 5  # epochs from one checkpoint to the next; the start, the first step and the end have their own
 LARGEST_FILE = 512 * 2**20  # bytes; a recording of this package's labs has 1 to 10 million
 
 Array = NDArray[Any]
+
+
+def checkpoint_iterations(experiment: Experiment) -> list[int]:
+    """Numbers of iterations after which a run of this experiment leaves a checkpoint."""
+    every = CHECKPOINT_EPOCHS * experiment.iterations_per_epoch
+    return sorted({0, 1, *range(every, experiment.iterations, every), experiment.iterations})
 
 
 class RecordingError(ValueError):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from labkit import data, initialisations, theory
 from labkit.experiments import Experiment
-from labkit.recording import STATISTICS, Recording, RecordingError
+from labkit.recording import PROBE, STATISTICS, Recording, RecordingError
 
 Floats = NDArray[np.float64]
 Layers = list[tuple[Floats, Floats]]  # weights (outputs, inputs) and biases (outputs,), input side first
@@ -64,16 +64,48 @@ def replay(recording: Recording, checkpoint: int, steps: int, experiment: Experi
     )
 
 
+@dataclass(frozen=True, eq=False)
+class ProbeReplay:
+    """What the fixed probe batch shows at a checkpoint; meanings as in a Recording."""
+
+    loss: float
+    accuracy: float
+    output_error: float
+    hidden_size: Floats  # (A,) mean |h|
+    gradient: Floats  # (L, S)
+
+
+def probe(recording: Recording, checkpoint: int, experiment: Experiment) -> ProbeReplay:
+    """What the experiment's probe batch shows of the network as it was at a checkpoint."""
+    layers = _layers(recording, checkpoint, experiment)
+    images, labels = _data(experiment)
+    images, labels = images[:PROBE], labels[:PROBE]
+    inputs, _, log_p = forward(layers, images, experiment)
+    p = np.exp(log_p)
+    loss, gradients = backpropagate(layers, images, labels, experiment)
+    return ProbeReplay(
+        loss=loss,
+        accuracy=float((p.argmax(axis=1) == labels).mean()),
+        output_error=float(np.abs(p - np.eye(p.shape[1])[labels]).mean()),
+        hidden_size=np.array([np.abs(h).mean() for h in inputs[1:]]),
+        gradient=np.array([statistics(w) for w, _ in gradients]),
+    )
+
+
+def forward(layers: Layers, images: Floats, e: Experiment) -> tuple[list[Floats], list[Floats], Floats]:
+    """What goes into each layer (batch, inputs), what comes out of it before the activation (batch, outputs), and the
+    logarithms of the softmax (batch, classes)."""
+    inputs, before = [images], []
+    for weights, biases in layers:
+        before.append(inputs[-1] @ weights.T + biases)
+        inputs.append(theory.value(e.activation, before[-1]))
+    z = before[-1] - before[-1].max(axis=1, keepdims=True)
+    return inputs[:-1], before, z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+
+
 def backpropagate(layers: Layers, images: Floats, labels: NDArray[np.int64], e: Experiment) -> tuple[float, Layers]:
     """Mean cross-entropy in nats of images (batch, inputs), and its gradients in the layers' shapes."""
-    inputs, before = [images], []
-    for index, (weights, biases) in enumerate(layers):
-        z = inputs[-1] @ weights.T + biases
-        before.append(z)
-        if index < len(layers) - 1:
-            inputs.append(theory.value(e.activation, z))
-    log_p = before[-1] - before[-1].max(axis=1, keepdims=True)
-    log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+    inputs, before, log_p = forward(layers, images, e)
     rows = np.arange(len(labels))
     d = np.exp(log_p)
     d[rows, labels] -= 1

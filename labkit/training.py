@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 from labkit import data
 from labkit.dense import Stack
 from labkit.experiments import Experiment, ExperimentError
-from labkit.recorder import BLOCK_BYTES, BLOCK_ROWS, CHECKPOINT_EPOCHS, PROBE, origin, tensors
-from labkit.recording import Recording, RecordingError
+from labkit.recorder import BLOCK_BYTES, BLOCK_ROWS, origin, tensors
+from labkit.recording import PROBE, Recording, RecordingError, checkpoint_iterations
 from labkit.tape import Tape
 
 SMALL = 2**24  # multiplications of the largest layer in one mini-batch, below which one thread is faster
@@ -122,6 +122,7 @@ class _Run:
         self.rows = max(1, min(BLOCK_ROWS, fits))
         self.stack = Stack(experiments, device, self.rows)
         self.tape = Tape(self.stack.layout, [[one.activation] * (self.stack.layers - 1) for one in experiments])
+        self.schedule = set(checkpoint_iterations(e))
         self.filled = 0  # rows of the stack that the tape has not taken yet
         self.finite = True  # every loss that it took
         self.stopped = ""
@@ -133,6 +134,7 @@ class _Run:
                 self._train()
         except KeyboardInterrupt:
             raise Interrupted(self._keep(paths)) from None
+        self._last_checkpoint()
         recordings = self.recordings(self.stopped, finished=True)
         for recording, path in zip(recordings, paths, strict=True):
             if path is not None:
@@ -144,6 +146,7 @@ class _Run:
     def _keep(self, paths: Sequence[Path | None]) -> str:
         self.stopped = f"interrupted after {self._done} of {self.first.iterations} iterations"
         kept = []
+        self._last_checkpoint()
         for recording, path in zip(self.recordings(self.stopped), paths, strict=True):
             fallback = Path(f"{recording.name.replace('/', '-')}-interrupted.safetensors")
             kept.append(str(recording.save(path or fallback)))
@@ -173,7 +176,8 @@ class _Run:
         ]
 
     def _train(self) -> None:
-        self._epoch_row()
+        self._probe()
+        self._checkpoint()
         bar = tqdm(
             total=self.first.iterations,
             desc=" + ".join(e.name for e in self.experiments),
@@ -210,19 +214,22 @@ class _Run:
                 stack.clip(row, e.clip_norm)
             stack.step(row, self._done + 1)
             self.filled += 1
-            if self._done == 1:
+            if self._done in self.schedule:
                 self._checkpoint()
         self.tape.epoch(self._done, stack.gradients[row])
-        self._epoch_row(checkpoint=(epoch + 1) % CHECKPOINT_EPOCHS == 0 or epoch + 1 == e.epochs)
+        self._probe()
 
-    def _epoch_row(self, checkpoint: bool = True) -> None:
+    def _probe(self) -> None:
         probe = self.stack.probe(self.images[:PROBE], self.labels[:PROBE], self.filled)
         self.tape.probe(probe, self.stack.parameters[self.filled])
-        if checkpoint:
-            self._checkpoint()
 
     def _checkpoint(self) -> None:
         self.tape.checkpoint(self._done, self.stack.parameters[self.filled], self.stack.moments)
+
+    def _last_checkpoint(self) -> None:
+        """The end of a run that stopped early has a checkpoint, too."""
+        if not self.tape.checkpoints or self.tape.checkpoints[-1][0] != self._done:
+            self._checkpoint()
 
     def _still_finite(self) -> bool:
         self.finite = self.finite and bool(self.stack.losses[: self.filled].isfinite().all())

@@ -181,6 +181,13 @@ def double(x):
     return x
 def build(width):
     return nn.Sequential(nn.Linear(4, width))
+def test_is_one_module_in_three_places_told_three_times():
+    act = nn.ReLU()
+    network = nn.Sequential(OrderedDict(relu_1=act, fc_1=nn.Linear(2, 2), relu_2=act))
+    found = answering.plain(network)
+    assert [name for name, _ in found["layers"]] == ["relu_1", "fc_1", "relu_2"]
+
+
 def layers(network):
     return [name for name, _ in network.named_children()]
 def leaves():
@@ -228,7 +235,7 @@ def test_is_a_network_asked_for_its_outputs(evidence):
     (lambda e: e.call("double", np.ones((2, 3)), Tensor(np.ones(4))), Failed, "<2x3 array of float64>, <4 tensor"),
     (lambda e: e.network("gives_text", inputs=np.ones(1)), Failed, "gives a str, not a network"),
     (lambda e: e.recording("relu"), Missing, "there is no recording relu.safetensors"),
-    (lambda e: e.timeline(), Missing, "workspace.json"),
+    (lambda e: e.timelines(), Missing, "workspace.json"),
 ])  # fmt: skip
 def test_does_each_failure_have_its_sentence(evidence, capsys, ask, kind, words):
     with pytest.raises(kind) as raised:

@@ -87,7 +87,24 @@ def test_is_a_deleted_cell_put_back_where_it_was(solved, released):
 
 def test_does_an_empty_notebook_become_the_release(released):
     found, _ = mending.mend({**released, "cells": []}, released)
-    assert list(found["cells"]) == [cell for cell in released["cells"] if mending.grade_id(cell)]
+    back = copy.deepcopy([cell for cell in released["cells"] if mending.grade_id(cell)])
+    for cell in back:
+        if cell["metadata"]["nbgrader"]["solution"]:
+            cell["metadata"][mending.PUT_BACK] = True
+    assert list(found["cells"]) == back
+
+
+def test_is_the_blank_of_an_answer_that_was_moved_left_out(solved, released):
+    """Does an answer count that stands in a cell of the student's own, when its own cell was deleted?"""
+    other = next(
+        cell for cell in solved["cells"]
+        if cell["cell_type"] == "code" and mending.grade_id(cell) != "double" and cell["metadata"].get("nbgrader", {}).get("solution")
+    )  # fmt: skip
+    other["source"] += "\n\n\n" + SOLUTION["double"]
+    del solved["cells"][ids(solved).index("double")]
+    found, _ = mending.mend(solved, released)
+    assert [mending.grade_id(cell) for cell in found["cells"] if mending.is_blank_put_back(cell)] == ["double"]
+    assert other["source"] in [cell["source"] for cell in found["cells"]]
 
 
 @pytest.mark.parametrize(("first", "second"), [("worked on", "stub"), ("stub", "worked on")])

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 import labkit
 from labkit import data, networks
-from labkit.recorder import PROBE, Recorder, tensors
-from labkit.recording import STATISTICS, Recording, RecordingError
+from labkit.recorder import Recorder, tensors
+from labkit.recording import PROBE, STATISTICS, Recording, RecordingError, checkpoint_iterations
 from labkit.replay import statistics as by_hand
 from labkit.tape import CommonBins, Layout, hidden_statistics, statistics
 
@@ -137,6 +137,23 @@ def test_checkpoints_hold_parameters_and_moments(recorded) -> None:
         np.testing.assert_allclose(value, kept[0]["after"][name], rtol=1e-6)
     for name, value in recording.checkpoint_moment(1, "exp_avg").items():
         np.testing.assert_allclose(value, 0.1 * kept[0]["gradient"][name], rtol=1e-4, atol=1e-12)
+
+
+def test_looking_at_a_recording_midway_leaves_no_trace_in_it(short, recorded) -> None:
+    network = networks.of_experiment(short)
+    optimizer = torch.optim.Adam(network.parameters(), short.learning_rate)
+    recorder = Recorder(network, optimizer, short)
+    step, seen = recorder.step, []
+
+    def step_and_look(loss: torch.Tensor) -> None:
+        step(loss)
+        seen.append(recorder.recording().checkpoint_iteration.tolist())
+
+    recorder.step = step_and_look
+    loop(network, optimizer, short, recorder)
+    assert seen[4] == [0, 1, 5]
+    assert recorder.recording().checkpoint_iteration.tolist() == checkpoint_iterations(short) == [0, 1, 9]
+    np.testing.assert_array_equal(recorder.recording().gradient, recorded[0].gradient)
 
 
 def test_gradients_zeroed_in_place_are_recorded_too(short, recorded) -> None:

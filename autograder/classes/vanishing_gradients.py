@@ -156,7 +156,7 @@ VANISHING = (
              says="not zero"),
     _mistake("softmax at the end", {"build_network": 1}, "build_network",
              ("    return nn.Sequential", '    layers["softmax"] = nn.Softmax(dim=1)\n    return nn.Sequential')),
-    _mistake("gain too low", {"exploding": 3}, "exploding", ("gain=2.0", "gain=1.0"), says="stays finite"),
+    _mistake("gain too low", {"exploding": 3}, "exploding", ("gain=3.0", "gain=1.0"), says="stays below"),
     _mistake("wrong variable", {"workspace": 1}, "workspace_report",
              ("desk.timeline.largest_growth()[0]", '"images"'), says="images"),
     Kind("copied, classmate's id", RUNS, copies=True, says=_ANOTHERS),

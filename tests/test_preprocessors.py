@@ -1,0 +1,45 @@
+"""What the steps that nbgrader runs make of cells."""
+
+import nbformat
+import pytest
+from nbconvert.filters import markdown2html
+
+from autograder.preprocessors import MOST_REMARKS, _remarks, without_html
+from autograder.results import Result
+
+
+@pytest.mark.parametrize(
+    "essay",
+    [
+        "<script>alert(1)</script>",
+        "text <img src=x onerror=alert(2)> text",
+        '<a href="javascript:alert(3)">x</a>',
+        "<iframe src=file:///etc/passwd>",
+        "<SCRIPT\n>alert(4)</SCRIPT\n>",
+        "<!-- --><svg/onload=alert(5)>",
+        "<?php ?><math><mi//xlink:href='data:x,<script>alert(6)</script>'>",
+    ],
+)
+def test_no_tag_of_an_essay_is_obeyed(essay: str) -> None:
+    """The pages of feedback and formgrader turn markdown into HTML as nbconvert does."""
+    assert "<" in essay
+    page = markdown2html(without_html(essay))
+    for tag in ("<script", "<img", "<a ", "<iframe", "<svg", "<math", "<?php", "<!--"):
+        assert tag not in page.lower()
+    assert markdown2html(essay) != page, "nbconvert escapes tags by itself: this step may go"
+
+
+def test_mathematics_and_comparisons_stay_as_they_are() -> None:
+    for text in ("$a < b$ and 3 <4", "`x <- 1`, **bold**, [link](https://example.org)", "| a | b |\n|---|---|"):
+        assert without_html(text) == text
+
+
+def test_a_student_reads_a_few_remarks_and_how_many_more_there_are() -> None:
+    result = Result.__new__(Result)
+    object.__setattr__(result, "remarks", tuple(f"remark {k}" for k in range(50)))
+    object.__setattr__(result, "status", "graded")
+    object.__setattr__(result, "ended", "")
+    (cell,) = _remarks(result)
+    assert cell["source"].count("<li>") == MOST_REMARKS + 1
+    assert f"And {50 - MOST_REMARKS} more" in cell["source"]
+    assert nbformat.from_dict(cell).cell_type == "markdown"

@@ -24,7 +24,7 @@ demo: setup ## the whole life of the lab for a simulated class of 8, in ./demo
 	$(BIN)/autograder demo
 
 test: setup ## the tests
-	$(BIN)/pytest --numprocesses auto --dist loadgroup
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 lint: setup ## style and types
 	$(BIN)/ruff check

@@ -285,8 +285,6 @@ def graded(tmp_path_factory):
 
 
 @pytest.mark.slow
-# one worker of pytest-xdist takes them all, so that the class is graded once
-@pytest.mark.xdist_group("class")
 @pytest.mark.parametrize("kind", VANISHING, ids=lambda kind: kind.name)
 def test_does_each_planted_mistake_lose_exactly_its_own_points(graded, kind):
     result = graded[kind.name]
@@ -296,21 +294,18 @@ def test_does_each_planted_mistake_lose_exactly_its_own_points(graded, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("class")
 @pytest.mark.parametrize("kind", [kind for kind in VANISHING if kind.says], ids=lambda kind: kind.name)
 def test_is_the_student_told_what_was_wrong_with_it(graded, kind):
     assert any(kind.says in reason for found in reasons(graded[kind.name]).values() for reason in found)
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("class")
 def test_does_the_untouched_release_score_nothing_and_the_solution_everything(graded):
     assert graded["empty"].score == 0
     assert graded["complete"].score == graded["complete"].max_score == 34
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("class")
 def test_is_only_the_endless_cell_stopped(graded):
     assert {name: result.stopped for name, result in graded.items() if result.stopped} == {"infinite loop": ("growth",)}
 

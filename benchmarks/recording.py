@@ -2,13 +2,15 @@
 
     python benchmarks/recording.py [--rounds 5]
 
-Every variant trains S1's network for 50 epochs on the same mini-batches, on one core; times are CPU times. Loops are
-run in turn, one epoch of each, so that a change in the machine's speed meets all of them alike: the ratio is the median
-over the epochs. `train` cannot be stopped between epochs, so it takes turns with whole plain loops: the ratio is the
-median over the rounds. Imports and the drawing of the digits are outside.
+Every variant trains S1's network for 50 epochs on the same mini-batches, on one core; times are the training thread's
+CPU times. Loops are run in turn, one epoch of each, so that a change in the machine's speed meets all of them alike:
+the ratio is the median over the epochs. `train` cannot be stopped between epochs, so it takes turns with whole plain
+loops: the ratio is the median over the rounds. Imports and the drawing of the digits are outside.
 """
 
 import argparse
+import atexit
+import shutil
 import statistics
 import tempfile
 import time
@@ -63,6 +65,7 @@ def tensorboard(folder: str) -> Look:
     from torch.utils.tensorboard import SummaryWriter
 
     writer, steps = SummaryWriter(folder), iter(range(10**9))
+    atexit.register(writer.close)  # its thread writes on when the comparison is over
 
     def look(network: torch.nn.Module) -> None:
         step = next(steps)
@@ -73,22 +76,23 @@ def tensorboard(folder: str) -> Look:
     return look
 
 
-def cpu_seconds(run: Callable[[], Any]) -> float:
-    start = time.process_time()
+def thread_seconds(run: Callable[[], Any]) -> float:
+    start = time.thread_time()
     run()
-    return time.process_time() - start
+    return time.thread_time() - start
 
 
 def compare_loops(e: Experiment) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        loops = {
-            "plain loop, torch.optim.Adam, nothing recorded": loop(e, torch.optim.Adam),
-            "the same with labkit.Recorder (aim 1.10)": loop(e, torch.optim.Adam, record=True),
-            "labkit.Adam and labkit.Recorder, as students have it": loop(e, labkit.Adam, record=True),
-            "five statistics per layer by .item()": loop(e, torch.optim.Adam, look=item_by_item),
-            "TensorBoard add_histogram at every step": loop(e, torch.optim.Adam, look=tensorboard(folder)),
-        }
-        times = [[cpu_seconds(lambda each=each: next(each)) for each in loops.values()] for _ in range(e.epochs)]
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    loops = {
+        "plain loop, torch.optim.Adam, nothing recorded": loop(e, torch.optim.Adam),
+        "the same with labkit.Recorder (aim 1.10)": loop(e, torch.optim.Adam, record=True),
+        "labkit.Adam and labkit.Recorder, as students have it": loop(e, labkit.Adam, record=True),
+        "five statistics per layer by .item()": loop(e, torch.optim.Adam, look=item_by_item),
+        "TensorBoard add_histogram at every step": loop(e, torch.optim.Adam, look=tensorboard(folder)),
+    }
+    times = [[thread_seconds(lambda each=each: next(each)) for each in loops.values()] for _ in range(e.epochs)]
     times = times[2:]  # the first epochs pay for what is loaded on first use
     for column, name in enumerate(loops):
         ratio = statistics.median(row[column] / row[0] for row in times)
@@ -105,7 +109,7 @@ def compare_trains(e: Experiment, rounds: int) -> None:
             lambda: labkit.train_many(both, device="cpu", progress=False), 2,
         ),
     }  # fmt: skip
-    times = [[cpu_seconds(run) / networks for run, networks in wholes.values()] for _ in range(rounds + 1)][1:]
+    times = [[thread_seconds(run) / networks for run, networks in wholes.values()] for _ in range(rounds + 1)][1:]
     for column, name in enumerate(wholes):
         ratio = statistics.median(row[column] / row[0] for row in times)
         each = statistics.median(row[column] for row in times) / e.iterations * 1000

@@ -12,10 +12,11 @@ from tqdm.auto import tqdm
 from labkit import data
 from labkit.dense import Stack
 from labkit.experiments import Experiment, ExperimentError
-from labkit.recorder import BLOCK_BYTES, BLOCK_ROWS, origin, tensors
+from labkit.recorder import BLOCK_BYTES, origin, tensors
 from labkit.recording import PROBE, Recording, RecordingError, checkpoint_iterations
 from labkit.tape import Tape
 
+BLOCK_ROWS = 40  # iterations whose rows wait for their statistics: few enough to stay in the processor's cache
 SMALL = 2**24  # multiplications of the largest layer in one mini-batch, below which one thread is faster
 Watch = Callable[[list[Recording]], None]
 # What networks that are trained side by side may differ in: they share data, mini-batches and steps.

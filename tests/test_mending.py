@@ -96,10 +96,8 @@ def test_does_an_empty_notebook_become_the_release(released):
 
 def test_is_the_blank_of_an_answer_that_was_moved_left_out(solved, released):
     """Does an answer count that stands in a cell of the student's own, when its own cell was deleted?"""
-    other = next(
-        cell for cell in solved["cells"]
-        if cell["cell_type"] == "code" and mending.grade_id(cell) != "double" and cell["metadata"].get("nbgrader", {}).get("solution")
-    )  # fmt: skip
+    answers = [cell for cell in solved["cells"] if cell["metadata"].get("nbgrader", {}).get("solution")]
+    other = next(cell for cell in answers if cell["cell_type"] == "code" and mending.grade_id(cell) != "double")
     other["source"] += "\n\n\n" + SOLUTION["double"]
     del solved["cells"][ids(solved).index("double")]
     found, _ = mending.mend(solved, released)

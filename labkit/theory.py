@@ -5,6 +5,7 @@ machine, up to rounding. Residuals are relative, so that they mean the same for 
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,33 @@ def first_step_residual(recording: Recording) -> float:
     mean = recording.checkpoint_moments[1, recording.origin.moments.index("exp_avg")].astype(np.float64)
     expected = adam_first_step(mean / (1 - 0.9), experiment.learning_rate)
     return float(np.max(np.abs(change - expected)) / experiment.learning_rate)
+
+
+def network_identities(network: Any) -> dict[str, Floats]:
+    """The same for a torch network as it stands after `loss.backward()`: what should be 0 up to rounding, by name.
+
+    `softmax` (inputs,) are the sums of the last layer's weight gradient over the classes, relative to its largest
+    gradient. `homogeneity` (L-1,) is <W_{l+1}, G_{l+1}> - <W_l, G_l> - <b_l, g_l> relative to ||W|| ||G||; it is 0
+    for fully connected layers with relu, leaky_relu or linear between them, and not for others. For Adam's first step
+    pass a gradient to `adam_first_step`.
+    """
+    grads = {name: p.grad for name, p in network.named_parameters()}
+    if missing := [name for name, grad in grads.items() if grad is None]:
+        raise RecordingError(f"{missing[0]} has no gradient: call loss.backward() first")
+    values = {name: p.detach().cpu().double().numpy() for name, p in network.named_parameters()}
+    slopes = {name: grad.detach().cpu().double().numpy() for name, grad in grads.items()}
+    layers = [name.removesuffix("weight") for name, value in values.items() if value.ndim > 1]
+    dots = {name: float((values[name] * slopes[name]).sum()) for name in values}
+    sizes = [np.linalg.norm(values[f"{at}weight"]) * np.linalg.norm(slopes[f"{at}weight"]) for at in layers]
+    off = [
+        abs(dots[f"{later}weight"] - dots[f"{at}weight"] - dots.get(f"{at}bias", 0.0)) for at, later in pairwise(layers)
+    ]
+    last = slopes[f"{layers[-1]}weight"]
+    tiny = np.finfo(np.float64).tiny
+    return {
+        "softmax": np.abs(class_sums(last)) / max(float(np.abs(last).max()), tiny),
+        "homogeneity": np.array([o / max(*pair, tiny) for o, pair in zip(off, pairwise(sizes), strict=True)]),
+    }
 
 
 def identities(recording: Recording) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def test_a_wrong_source_gives_one_sentence_that_names_the_cell(text, words):
 
 def test_a_test_may_stand_without_an_answer():
     """Can a test look at something other than one answer?"""
-    assert cell('# %% test="whole_lab" points=1\nassert True\n').id == "test_whole_lab"
+    assert cell('# %% test="whole_lab" points=1\nautograder.check("whole_lab")\n').id == "test_whole_lab"
 
 
 def test_the_same_source_gives_the_same_bytes(source, tmp_path):

@@ -102,6 +102,25 @@ def test_columns_of_the_last_gradient_sum_to_zero() -> None:
         assert np.abs(theory.class_sums(network.fc_3.weight.grad)).max() > 1e-9
 
 
+def test_identities_of_a_network_after_backward() -> None:
+    found = {}
+    for activation in ("relu", "leaky_relu", "sigmoid"):
+        network = networks.mlp(activation=activation, seed=2, dtype=torch.float64)
+        with pytest.raises(RecordingError, match=r"call loss.backward\(\) first"):
+            theory.network_identities(network)
+        torch.manual_seed(0)
+        cross_entropy(network(torch.rand(32, 784, dtype=torch.float64)), torch.arange(32) % 10).backward()
+        found[activation] = theory.network_identities(network)
+        assert found[activation]["softmax"].shape == (10,)
+        assert found[activation]["softmax"].max() < 1e-13
+        assert found[activation]["homogeneity"].shape == (3,)
+    assert found["relu"]["homogeneity"].max() < 1e-13
+    assert found["leaky_relu"]["homogeneity"].max() < 1e-13
+    assert found["sigmoid"]["homogeneity"].max() > 1e-3
+    network.fc_4.weight.grad[0] *= 2  # a planted mistake
+    assert theory.network_identities(network)["softmax"].max() > 1e-3
+
+
 def test_identities_hold_at_every_iteration_of_a_recording(runs) -> None:
     for recording in runs.values():
         assert theory.softmax_residual(recording).max() < 1e-5

@@ -5,7 +5,8 @@
 Every variant trains S1's network for 50 epochs on the same mini-batches, on one core; times are the training thread's
 CPU times. Loops are run in turn, one epoch of each, so that a change in the machine's speed meets all of them alike:
 the ratio is the median over the epochs. `train` cannot be stopped between epochs, so it takes turns with whole plain
-loops: the ratio is the median over the rounds. Imports and the drawing of the digits are outside.
+loops: the ratio is the median over the rounds. Peers come last, because their threads and caches weigh on whoever runs
+beside them; cockpit only where cockpit-for-pytorch is installed. Imports and the drawing of the digits are outside.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -76,22 +78,62 @@ def tensorboard(folder: str) -> Look:
     return look
 
 
+def cockpit_loop(e: Experiment) -> Iterator[None]:
+    """The plain loop under cockpit (a peer's recorder), which takes one figure, the norm of each gradient."""
+    from backpack import extend
+    from cockpit import Cockpit
+    from cockpit.quantities import GradNorm
+
+    images, labels, _ = tensors(e)
+    network = extend(networks.of_experiment(e))
+    mean, each = extend(torch.nn.CrossEntropyLoss()), torch.nn.CrossEntropyLoss(reduction="none")
+    optimizer = torch.optim.Adam(network.parameters(), e.learning_rate)
+    watch, step = Cockpit(network.parameters(), quantities=[GradNorm(lambda _: True)]), 0
+    for epoch in range(e.epochs):
+        for indices in data.epoch_batches(e, epoch):
+            chosen = torch.from_numpy(indices)
+            optimizer.zero_grad()
+            logits = network(images[chosen])
+            loss = mean(logits, labels[chosen])
+            told = {
+                "batch_size": len(chosen), "individual_losses": each(logits, labels[chosen]), "loss": loss,
+                "optimizer": optimizer,
+            }  # fmt: skip
+            with watch(step, info=told):
+                loss.backward(create_graph=watch.create_graph(step))
+            optimizer.step()
+            step += 1
+        yield
+
+
 def thread_seconds(run: Callable[[], Any]) -> float:
     start = time.thread_time()
     run()
     return time.thread_time() - start
 
 
-def compare_loops(e: Experiment) -> None:
-    folder = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    loops = {
+def own_loops(e: Experiment) -> dict[str, Iterator[None]]:
+    return {
         "plain loop, torch.optim.Adam, nothing recorded": loop(e, torch.optim.Adam),
         "the same with labkit.Recorder (aim 1.10)": loop(e, torch.optim.Adam, record=True),
         "labkit.Adam and labkit.Recorder, as students have it": loop(e, labkit.Adam, record=True),
         "five statistics per layer by .item()": loop(e, torch.optim.Adam, look=item_by_item),
+    }
+
+
+def peers(e: Experiment) -> dict[str, Iterator[None]]:
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    found = {
+        "plain loop, torch.optim.Adam, nothing recorded": loop(e, torch.optim.Adam),
         "TensorBoard add_histogram at every step": loop(e, torch.optim.Adam, look=tensorboard(folder)),
     }
+    if find_spec("cockpit"):
+        found["cockpit, the norm of each gradient alone"] = cockpit_loop(e)
+    return found
+
+
+def compare_loops(e: Experiment, loops: dict[str, Iterator[None]]) -> None:
     times = [[thread_seconds(lambda each=each: next(each)) for each in loops.values()] for _ in range(e.epochs)]
     times = times[2:]  # the first epochs pay for what is loaded on first use
     for column, name in enumerate(loops):
@@ -124,9 +166,11 @@ def main() -> None:
     e = labkit.experiment("vanishing/relu")
     print(f"torch {torch.__version__}, one core, {e.iterations} iterations\n")
     print(f"{'':56}{'iteration':>13}{'ratio':>8}")
-    compare_loops(e)
+    compare_loops(e, own_loops(e))
     print()
     compare_trains(e, rounds)
+    print()
+    compare_loops(e, peers(e))
 
 
 if __name__ == "__main__":

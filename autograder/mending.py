@@ -13,13 +13,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from autograder.cells import CODE_STUB
+
 Cell = dict[str, Any]
 Notebook = dict[str, Any]
 
 LARGEST = 50 * 2**20  # bytes of a notebook, figures included
 MOST_CELLS = 2000
 ALIKE = 0.6  # how much of a released cell must be left for it to be recognised
-STUBS = {"# YOUR CODE HERE", "raise NotImplementedError()", "YOUR ANSWER HERE"}
+STUBS = {*CODE_STUB.splitlines(), "YOUR ANSWER HERE"}  # what nbgrader leaves where a solution stood
 FLAGS = ("grade", "solution", "locked", "task")
 PUT_BACK = "autograder_put_back"  # in the metadata of a released cell that the submission lacks
 CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

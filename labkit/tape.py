@@ -102,18 +102,25 @@ def statistics(values: Tensor) -> Tensor:
 
 def hidden_statistics(values: Tensor, activation: str) -> Tensor:
     """(..., batch, units) to (..., len(HIDDEN_STATISTICS)): mean, mean |.|, sd, saturated share, dead share."""
-    flat = _SATURATED.get(activation, torch.zeros_like)(values).to(values.dtype)
-    both = values.flatten(-2)
-    return torch.stack(
-        [
-            both.mean(-1),
-            both.abs().mean(-1),
-            both.std(-1, correction=0),
-            flat.flatten(-2).mean(-1),
-            (flat.amin(-2) == 1).to(values.dtype).mean(-1),
-        ],
-        dim=-1,
-    ).double()
+    flat = _SATURATED.get(activation, torch.zeros_like)(values).double()
+    both = values.flatten(-2).double()
+    shares = flat.mean(-2)  # of the batch, for each unit
+    mean, sd = _mean_and_sd(both)
+    return torch.stack([mean, both.abs().mean(-1), sd, shares.mean(-1), (shares == 1).double().mean(-1)], dim=-1)
+
+
+def counts(values: Tensor, edges: Tensor, bins: int) -> Tensor:
+    """(..., B) counts of the finite values (..., n) in bins of equal width between outer edges (..., 2).
+
+    What `torch.histc` counts, for many rows at once; a value on an edge between two bins may fall into either.
+    """
+    rows, low, high = values.flatten(0, -2), *edges.to(values).flatten(0, -2).unsqueeze(-1).unbind(1)
+    left_out = float(bins + 1)  # the place behind that of values on the upper edge
+    place = ((rows - low) * (bins / (high - low))).nan_to_num_(left_out, left_out, left_out).clamp_(0, left_out)
+    offset = torch.arange(len(rows), device=values.device).unsqueeze(1) * (bins + 2)
+    found = (place.long() + offset).flatten().bincount(minlength=len(rows) * (bins + 2)).view(len(rows), -1)
+    found[:, bins - 1] += found[:, bins]
+    return found[:, :bins].view(*values.shape[:-1], bins)
 
 
 class CommonBins:
@@ -200,11 +207,12 @@ class Tape:
         """Histograms of the last mini-batches that wait, each on bins of its own range."""
         if not self._last_gradients:
             return
-        rows = torch.stack(self._last_gradients).nan_to_num(0, 0, 0)
-        edges = self._layers(rows, what=lambda g: torch.stack([g.amin(-1), g.amax(-1)], -1))  # (N, L, K, 2)
-        for gradient, found in zip(self._last_gradients, edges.flatten(1, 2).cpu().numpy(), strict=True):
-            found[found[:, 0] == found[:, 1]] += np.array([-0.5, 0.5], dtype=found.dtype)
-            self.epochs.append({"batch_counts": self._counts(gradient, found[:, 0], found[:, 1]), "batch_range": found})
+        rows = torch.stack(self._last_gradients)
+        finite = rows.nan_to_num(0, 0, 0)
+        edges = self._layers(finite, what=lambda g: torch.stack([g.amin(-1), g.amax(-1)], -1))  # (N, L, K, 2)
+        edges += (edges[..., :1] == edges[..., 1:]) * edges.new_tensor([-0.5, 0.5])
+        for found, ends in zip(self._counts(rows, edges), edges.flatten(1, 2).cpu().numpy(), strict=True):
+            self.epochs.append({"batch_counts": found, "batch_range": ends})
         self._last_gradients.clear()
 
     def probe(self, probe: Probe | None, parameters: Tensor) -> None:
@@ -219,8 +227,7 @@ class Tape:
         if not self._waiting:
             return
         probes, weights = [probe for probe, _ in self._waiting if probe], torch.stack([w for _, w in self._waiting])
-        mean_and_sd = self._layers(weights, what=lambda w: torch.stack([w.mean(-1), w.std(-1, correction=0)], -1))
-        taken = {"weight": mean_and_sd}
+        taken = {"weight": self._layers(weights, what=lambda w: torch.stack(_mean_and_sd(w), -1))}
         if probes:
             gradients = torch.stack([probe.gradient for probe in probes])
             taken |= {
@@ -249,8 +256,9 @@ class Tape:
 
     def _count_on_common_bins(self, bins: CommonBins, rows: Tensor) -> None:
         sizes = self._layers(rows.nan_to_num(0, 0, 0), what=lambda values: values.abs().amax(-1))
-        reach = bins.reach(sizes.amax(0).flatten().double().cpu().numpy())
-        bins.counts.extend(self._counts(row, -reach, reach) for row in rows)
+        reach = torch.from_numpy(bins.reach(sizes.amax(0).flatten().double().cpu().numpy())).to(rows)
+        edges = torch.stack([-reach, reach], -1).unflatten(0, sizes.shape[1:]).expand(*sizes.shape, 2)
+        bins.counts.extend(self._counts(rows, edges))
 
     def checkpoint(self, iterations: int, parameters: Tensor, moments: Sequence[Tensor]) -> None:
         """Keep all parameters (K P,) and the optimiser's moments as they are after this many iterations."""
@@ -258,12 +266,12 @@ class Tape:
         kept_moments = np.stack(kept[1:], axis=1) if moments else np.zeros((self.networks, 0, kept[0].shape[1]))
         self.checkpoints.append((iterations, kept[0], kept_moments))
 
-    def _counts(self, row: Tensor, low: Array, high: Array) -> Array:
-        """(L K, B) counts of each matrix's finite values in a row (K P,) between outer edges (L K,), layer by layer."""
-        matrices = [matrix for stack in self.layout.stacks(row, self.networks) for matrix in stack.flatten(0, 1)]
-        edges = zip(matrices, low.tolist(), high.tolist(), strict=True)
-        counts = torch.stack([torch.histc(matrix, self.bins, a, b) for matrix, a, b in edges])
-        return counts.cpu().numpy().astype(np.float64)
+    def _counts(self, rows: Tensor, edges: Tensor) -> Array:
+        """(N, L K, B) counts of each matrix of rows (N, K P) between outer edges (N, L, K, 2), layer by layer."""
+        stacks = self.layout.stacks(rows, self.networks)
+        ends = edges.split([stack.shape[1] for stack in stacks], dim=1)
+        found = [counts(stack, end, self.bins) for stack, end in zip(stacks, ends, strict=True)]
+        return torch.cat(found, dim=1).flatten(1, 2).cpu().numpy().astype(np.float64)
 
     def recording(self, network: int, origin: Origin) -> Recording:
         """The recording of one of the K networks."""
@@ -339,6 +347,13 @@ def _classified(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     # |p - y| is 1 - p at the right class, and the other classes' p add up to the same
     error = 2 * (1 - right).mean(-1) / logits.shape[-1]
     return {"accuracy": (logits.argmax(-1) == labels).double().mean(-1), "output_error": error}
+
+
+def _mean_and_sd(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and sd of values (..., n), in float64."""
+    mean = values.mean(-1, dtype=torch.float64)
+    square = torch.linalg.vector_norm(values, dim=-1, dtype=torch.float64).square() / values.shape[-1]
+    return mean, (square - mean.square()).clamp_min(0).sqrt()
 
 
 def _norm(values: Tensor) -> Tensor:

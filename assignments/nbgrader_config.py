@@ -16,7 +16,7 @@ c.CourseDirectory.course_id = "gradient-lab"
 # refuses them beside a source.
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", "*.py", ".*", "*.db"]
 
-# kilobytes. A recording is 2 to 4 MB; a larger file is left out of a submission with no more than a warning, so
+# kilobytes. A recording is 1 to 6 MB; a larger file is left out of a submission with no more than a warning, so
 # this is far above; the whole directory then fails aloud at nbgrader's 100 MB.
 c.CourseDirectory.max_file_size = 50_000
 
@@ -70,5 +70,11 @@ c.Autograde.autograde_preprocessors = [
 c.GradeFromEvidence.cell_seconds = 30
 c.GradeFromEvidence.call_seconds = 10
 c.GradeFromEvidence.cpu_seconds = 240
-# torch needs 1
+# torch needs 1; of one process, and of all that a submission starts together
 c.GradeFromEvidence.memory_gb = 3
+# of all files that a submission writes, and of one of them
+c.GradeFromEvidence.disk_gb = 2
+c.GradeFromEvidence.file_gb = 0.5
+# at the same time, and of one of them
+c.GradeFromEvidence.processes = 64
+c.GradeFromEvidence.open_files = 256

@@ -10,6 +10,7 @@
 # - Work from top to bottom. Where a cell says `# YOUR CODE HERE`, replace that line and the one below it.
 # - A cell with `autograder.check(...)` tells you at once what holds already and what is missing, as often as you like.
 #   These are the checks that mark your work; only their inputs will be others.
+#   The bare number below a check is the points that it gives you now; nbgrader reads it, so leave the cell as it is.
 # - Answers in words are read by a person. Write full sentences; a figure or a number from *your* run is worth more
 #   than a general remark.
 # - Your id decides your sample of images, your initial weights and the order of your mini-batches. Your figures are
@@ -293,7 +294,7 @@ autograder.check("final_loss")
 
 # %% [markdown] fixed="means_text"
 # The mean gradient of each layer, as the well-known example draws it: signed, so that positive and negative
-# gradients cancel. The grey band is the rounding error of 32-bit numbers: what lies inside is not a measurement.
+# gradients cancel. The shaded bands are the rounding error of 32-bit numbers: what lies inside is not a measurement.
 
 # %%
 plots.mean_gradients([relu, sigmoid])

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from autograder.answers import DEEPEST, KINDS, MOST_ITEMS, AnswerError, Network, Tensor, decode, encode
+from autograder.cells import CODE_STUB
 
 ABSENT = object()
 
@@ -38,6 +39,8 @@ def respond(namespace: Mapping[str, Any], request: Mapping[str, Any]) -> dict[st
         except TimeUp as error:
             return {"stopped": f"{error.seconds:g}"}
         except BaseException as error:  # sys.exit() in a function is a failure of it, not our end
+            if _is_blank(request, error):
+                return {"missing": "answer"}
             return {"error": _message(error), "line": _line(error)}
 
 
@@ -197,7 +200,20 @@ def _message(error: BaseException) -> str:
 
 def _line(error: BaseException) -> str:
     """The innermost line that the student wrote: of a notebook's cell, not of a library."""
-    frames = traceback.extract_tb(error.__traceback__)
+    frame = _own_frame(error)
+    return (frame.line or "").strip() if frame else ""
+
+
+def _own_frame(error: BaseException) -> traceback.FrameSummary | None:
     # ipykernel compiles a cell under a file name of its own, IPython alone as <ipython-input-...>
+    frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "ipykernel_" in frame.filename or frame.filename.startswith("<")]
-    return (own[-1].line or "").strip() if own else ""
+    return own[-1] if own else None
+
+
+def _is_blank(request: Mapping[str, Any], error: BaseException) -> bool:
+    """Does the function itself, and not one that it calls, still hold the line that the student is to replace?"""
+    frame = _own_frame(error)
+    if frame is None or type(error) is not NotImplementedError:
+        return False
+    return frame.line in CODE_STUB.splitlines() and frame.name == request.get("function")

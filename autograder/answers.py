@@ -196,10 +196,14 @@ def value_of(request: dict[str, Any], reply: Any) -> Any:
         raise Failed(f"{asked} gave no readable answer")
     if "value" in reply:
         return _value(asked, reply["value"])
+    if reply.get("missing") == "answer":
+        raise Missing(f"{request.get('function', asked)} is not answered yet")
     if reply.get("missing") == "function":
-        raise Missing(f"there is no function {request['function']}", help="Run the cell that defines it.")
+        raise Missing(
+            f"there is no function {request['function']}: not answered yet, or its cell did not run to its end"
+        )
     if reply.get("missing") == "variable":
-        raise Missing(f"there is no variable {request['name']}", help="Run the cell that sets it.")
+        raise Missing(f"there is no variable {request['name']}: not answered yet, or its cell did not run to its end")
     raise _failure(asked, reply)
 
 

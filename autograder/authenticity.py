@@ -1,60 +1,84 @@
 """Is a recording what it says it is: this student's run of this experiment, with the figures that such a run has?
 
 Nothing here compares with a literal. A recording is held against identities that every run obeys, against the start
-that the student's seed gives, and against a replay of a few iterations after each of its checkpoints. Each way of
-being wrong has its own sentence.
+that the student's seed gives, against the first iteration after each of its checkpoints, run again, and in an audit
+against secret stretches of it, run again from end to end. Each way of being wrong has its own sentence.
 """
 
+import secrets
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autograder import audit, identities
+from autograder.audit import STRETCHES, Finding
 from autograder.checks import Failed
+from labkit import deviations
+from labkit.deviations import OF_ITERATIONS, OF_PROBES
 from labkit.experiments import Experiment
-from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Recording, checkpoint_iterations
-from labkit.replay import ProbeReplay, Replay, probe, replay, start_of
+from labkit.recording import STATISTICS, Recording, checkpoint_iterations
+from labkit.replay import Floats, Replay, has_network_of, moments_of, replay, start_of
 
-Floats = NDArray[np.float64]
-
-# Honest float32 runs are within 1e-6 of a layer's own spread of the replay in float64 (benchmarks/replay_noise.py);
-# a wrong gradient is off by a tenth of it and more.
-TOLERANCE = 1e-3
-STEPS = 2  # iterations replayed after each checkpoint
 # What float32 cannot hold, or not the square of, may still be a number in the replay's float64; then it is beyond this.
 _HUGE = 1e30
-LEAP = 0.5  # of a layer's own norm; a training that learns moves its weights by a hundredth of it and less
 # Statistics of a float32 layer contradict each other by rounding only.
 ROUNDING = 1e-4
 
 _MEAN, _SIZE, _SD, _NORM, _MAX, _ZEROS, _NONFINITE = range(len(STATISTICS))
 _ADVICE = "Run the training cell again and hand in the file that it saves."
+_TELLING = ("abs_mean", "mean", "norm")  # mismatches of these say more when they are looked at together
 
 
-def examine(recording: Recording, expected: Experiment, open_fields: tuple[str, ...] = ()) -> None:
-    """Raise `Failed` unless the recording is an honest run of `expected`, whose `open_fields` the student chooses."""
-    if (finding := _finding(recording, expected, open_fields)) is not None:
+@dataclass(frozen=True)
+class Asked:
+    """The run that a recording has to be."""
+
+    experiment: Experiment
+    open_fields: tuple[str, ...] = ()  # what the student chooses
+
+
+def examine(
+    recording: Recording,
+    expected: Experiment,
+    open_fields: tuple[str, ...] = (),
+    salt: bytes | None = None,
+    stretches: int = STRETCHES,
+) -> None:
+    """Raise `Failed` unless the recording is an honest run of `expected`, whose `open_fields` the student chooses.
+
+    `salt` decides which stretches are audited; without one, nobody can know.
+    """
+    salt = secrets.token_bytes(16) if salt is None else salt
+    if (finding := _finding(recording, expected, open_fields, salt, stretches)) is not None:
         raise Failed(finding.found, finding.help)
 
 
 @lru_cache(maxsize=16)
-def _finding(recording: Recording, expected: Experiment, open_fields: tuple[str, ...]) -> Failed | None:
+def _finding(
+    recording: Recording, expected: Experiment, open_fields: tuple[str, ...], salt: bytes, stretches: int
+) -> Failed | None:
     """What is wrong with a recording, kept because several questions ask it of the same one."""
     try:
-        _examine(recording, expected, open_fields)
+        experiment, rows = _consistent(recording, expected, open_fields)
+        drawn = audit.draw(salt, recording.digest, audit.stretches_of(recording), stretches)
+        audited(recording, experiment, drawn)
+        if rows < recording.iterations:
+            breaks_down(recording, experiment, rows)
     except Failed as failure:
         return failure
     return None
 
 
-def _examine(recording: Recording, expected: Experiment, open_fields: tuple[str, ...]) -> None:
+def _consistent(recording: Recording, expected: Experiment, open_fields: tuple[str, ...]) -> tuple[Experiment, int]:
+    """Everything but the audit; the grader's experiment, and the iterations before the first that is not finite."""
     experiment = same_experiment(recording, expected, open_fields)
+    has_its_network(recording, experiment)
     ran_to_its_end(recording, experiment)
-    finite = np.isfinite(recording.gradient).all(axis=(1, 2)) & np.isfinite(recording.loss)
-    rows = int(finite.argmin()) if not finite.all() else len(finite)  # iterations before the first that is not finite
+    rows = deviations.finite_iterations(recording)
     for look in (not_zero, gradients_not_weights, statistics_agree, in_order):
         look(recording, rows)
     has_its_checkpoints(recording, experiment, rows)
@@ -62,8 +86,8 @@ def _examine(recording: Recording, expected: Experiment, open_fields: tuple[str,
     checkpoints_agree(recording, rows)
     replays(recording, experiment, rows)
     probes_agree(recording, experiment, rows)
-    if rows < recording.iterations:
-        breaks_down(recording, experiment, rows)
+    identities.holds(recording, experiment, rows)
+    return experiment, rows
 
 
 def same_experiment(recording: Recording, expected: Experiment, open_fields: tuple[str, ...] = ()) -> Experiment:
@@ -95,6 +119,16 @@ def same_experiment(recording: Recording, expected: Experiment, open_fields: tup
 
 def _id(student: str) -> str:
     return repr(student[:40]) if student else "nobody"
+
+
+def has_its_network(recording: Recording, experiment: Experiment) -> None:
+    if not has_network_of(recording, experiment):
+        raise Failed("the recorded network is not the experiment's", "Build it as the assignment has it.")
+    if recording.origin.moments != moments_of(experiment):
+        raise Failed(
+            f"it was not trained with {experiment.optimizer.capitalize()}: its checkpoints hold other moments",
+            "Make the optimiser as the assignment has it, and pass it to the Recorder.",
+        )
 
 
 def ran_to_its_end(recording: Recording, experiment: Experiment) -> None:
@@ -180,6 +214,9 @@ def has_its_checkpoints(recording: Recording, experiment: Experiment, rows: int)
     expected = [at for at in checkpoint_iterations(experiment) if at < done]
     if taken != [*expected, done]:
         raise Failed("its checkpoints are not those that a training leaves", _ADVICE)
+    ends = recording.epoch_end.tolist()
+    if ends[:-1] != [number * experiment.iterations_per_epoch for number in range(1, len(ends))]:
+        raise Failed("its epochs do not end where the assignment's do", _ADVICE)
     kept = recording.checkpoint_iteration < rows
     if not np.isfinite(recording.checkpoint_parameters[kept]).all():
         raise Failed("a checkpoint holds values that are not finite, where the loss still is", _ADVICE)
@@ -204,28 +241,16 @@ def checkpoints_agree(recording: Recording, rows: int) -> None:
 
 def probes_agree(recording: Recording, experiment: Experiment, rows: int) -> None:
     """Hold what the probe batch showed against the checkpoints that were taken at the same time."""
-    ends = [0, *recording.epoch_end.tolist()]
-    for checkpoint, taken in enumerate(recording.checkpoint_iteration.tolist()):
-        if taken in ends and (taken == 0 or taken <= rows):
-            with np.errstate(over="ignore", invalid="ignore"):
-                _compare_probe(recording, ends.index(taken), probe(recording, checkpoint, experiment))
-
-
-def _compare_probe(recording: Recording, row: int, again: ProbeReplay) -> None:
-    size = HIDDEN_STATISTICS.index("abs_mean")
-    tests: tuple[tuple[str, Floats, Floats], ...] = (
-        ("the probe's loss", recording.probe_loss[row], np.array(again.loss)),
-        ("mean |p - y|", recording.output_error[row], np.array(again.output_error)),
-        ("mean |h|", recording.hidden[row, :, size], again.hidden_size),
-        ("the probe's mean |gradient|", recording.probe_gradient[row, :, _SIZE], again.gradient[:, _SIZE]),
-        ("the probe's norm of the gradient", recording.probe_gradient[row, :, _NORM], again.gradient[:, _NORM]),
-    )
-    for what, found, true in tests:
-        if not (np.abs(found - true) <= TOLERANCE * np.abs(true) + np.finfo(np.float32).tiny).all():
-            raise Failed(f"{what} after epoch {row} is not what a replay of your run gives", _ADVICE)
-    # an image whose two best classes are equally likely may fall to either side
-    if not abs(float(recording.accuracy[row]) - again.accuracy) <= 0.01:
-        raise Failed(f"the probe's accuracy after epoch {row} is not what a replay of your run gives", _ADVICE)
+    ends = {0, *recording.epoch_end.tolist()}
+    taken = recording.checkpoint_iteration.tolist()
+    chosen = [index for index, at in enumerate(taken) if at in ends and (at == 0 or at <= rows)]
+    again = deviations.follow_probes(recording, chosen, experiment)
+    off = deviations.of_probes(recording, again, chosen, experiment)
+    for name, quantity in OF_PROBES.items():
+        for k in np.flatnonzero((~(off[name] <= quantity.tolerance)).any(axis=-1)).tolist():
+            if deviations.calm_probe(recording, chosen[k], experiment):
+                row = int(deviations.probe_rows(recording, chosen)[k])
+                raise Failed(f"{quantity.words} after epoch {row} is not what a replay of your run gives", _ADVICE)
 
 
 def starts_from_seed(recording: Recording, experiment: Experiment) -> None:
@@ -238,33 +263,40 @@ def starts_from_seed(recording: Recording, experiment: Experiment) -> None:
             "it does not start from the weights that your seed gives",
             "Make the network with labkit.networks.of_experiment from your own experiment, and train it once.",
         )
+    if recording.checkpoint_moments[0].any():
+        raise Failed("its optimiser did not start anew: there are moments before the first step", _ADVICE)
 
 
-def replays(recording: Recording, experiment: Experiment, rows: int, steps: int = STEPS) -> None:
-    """Hold the iterations after every checkpoint against a replay."""
-    for checkpoint, start in enumerate(recording.checkpoint_iteration.tolist()):
-        if start < rows:
-            with np.errstate(over="ignore", invalid="ignore"):  # a run that explodes does so in the replay, too
-                again = replay(recording, checkpoint, min(steps, rows - start), experiment)
-            _compare(recording, _before_a_leap(again))
+def replays(recording: Recording, experiment: Experiment, rows: int) -> None:
+    """Hold the first iteration after every checkpoint against a replay: gradients and steps follow from these."""
+    taken, length = recording.checkpoint_iteration.tolist(), experiment.iterations_per_epoch
+    starts = [index for index, at in enumerate(taken) if at < rows]
+    # side by side go those whose mini-batches have one size
+    groups = [k for k in starts if taken[k] % length == 0], [k for k in starts if taken[k] % length]
+    found = [one for chosen in groups if chosen for one in _first_steps(recording, experiment, chosen)]
+    if found:
+        _, failure = min(found, key=lambda one: one[0])
+        raise failure
 
 
-def _before_a_leap(again: Replay) -> Replay:
-    """The iterations up to the first step that throws weights further than they are large: it makes the rounding of
-    float32 as large, and what follows another run."""
-    leaps = np.flatnonzero(~(again.update_norm <= LEAP * again.weight_norm).all(axis=1))
-    stop = int(leaps[0]) + 1 if leaps.size else len(again.loss)
-    arrays = {name: getattr(again, name)[:stop] for name in ("loss", "gradient", "update_norm", "weight_norm")}
-    return Replay(again.start, **arrays)
+def _first_steps(recording: Recording, experiment: Experiment, chosen: list[int]) -> list[tuple[int, Failed]]:
+    """For each of these checkpoints whose next iteration is not what it should be: its number, and what is wrong."""
+    found, _ = audit.mismatches(recording, experiment, chosen, 1)
+    return [(one.finding.iteration, _mismatch(recording, one.again, one.finding)) for one in found]
+
+
+def audited(recording: Recording, experiment: Experiment, stretches: tuple[int, ...]) -> None:
+    """Hold whole stretches against their replay."""
+    if findings := audit.audit(recording, experiment, stretches).findings:
+        raise Failed(findings[0].sentence, _help(findings[0]))
 
 
 def breaks_down(recording: Recording, experiment: Experiment, rows: int) -> None:
     """A run that says it was no longer finite at iteration `rows` + 1 must be so in a replay, too."""
     before = np.flatnonzero(recording.checkpoint_iteration <= rows)
     start = int(recording.checkpoint_iteration[before[-1]])
-    with np.errstate(over="ignore", invalid="ignore"):
-        again = replay(recording, int(before[-1]), rows - start + 1, experiment)
-    loss, largest = float(again.loss[-1]), float(again.gradient[-1, :, _NORM].max())
+    again = replay(recording, [int(before[-1])], rows - start + 1, experiment)
+    loss, largest = float(again.loss[0, -1]), float(again.gradient[0, -1, :, _NORM].max())
     if abs(loss) < _HUGE and largest < np.sqrt(_HUGE):
         raise Failed(
             f"it says that the loss is no longer a number at iteration {rows + 1}, "
@@ -273,40 +305,12 @@ def breaks_down(recording: Recording, experiment: Experiment, rows: int) -> None
         )
 
 
-def _compare(recording: Recording, again: Replay) -> None:
-    stretch = slice(again.start, again.start + len(again.loss))
-    recorded = recording.gradient[stretch].astype(np.float64)
-    spread = again.gradient[:, :, _SD]
-    limit = TOLERANCE * spread + np.finfo(np.float32).tiny
-    size_off = np.abs(recorded[:, :, _SIZE] - again.gradient[:, :, _SIZE])
-    mean_off = np.abs(recorded[:, :, _MEAN] - again.gradient[:, :, _MEAN])
-    tiny = np.finfo(np.float32).tiny  # a network that died has gradients and updates of exactly 0
-    norm, updates, weights = again.gradient[:, :, _NORM], again.update_norm, again.weight_norm
-    tests: tuple[tuple[str, Floats, Floats], ...] = (
-        ("mean |gradient|", size_off, limit),
-        ("the mean gradient", mean_off, limit),
-        ("the norm of the gradient", np.abs(recorded[:, :, _NORM] - norm), TOLERANCE * norm + tiny),
-        ("the norm of the weights", np.abs(recording.weight_norm[stretch] - weights), TOLERANCE * weights + tiny),
-        ("the norm of the update", np.abs(recording.update_norm[stretch] - updates), 10 * TOLERANCE * updates + tiny),
-    )
-    for what, off, allowed in tests:
-        if not (off <= allowed).all():
-            raise _mismatch(
-                recording, again, recorded, what, *(int(index) for index in np.argwhere(~(off <= allowed))[0])
-            )
-    loss_off = np.abs(recording.loss[stretch] - again.loss)
-    if not (loss_off <= TOLERANCE * np.maximum(again.loss, 1e-3)).all():
-        row = int((~(loss_off <= TOLERANCE * np.maximum(again.loss, 1e-3))).argmax())
-        raise Failed(
-            f"the loss at iteration {again.start + row + 1} is recorded as {recording.loss[again.start + row]:.4g}, "
-            f"a replay of your run gives {again.loss[row]:.4g}",
-            "Record the mean cross-entropy of the mini-batch, at the iteration it belongs to.",
-        )
-
-
-def _mismatch(recording: Recording, again: Replay, recorded: Floats, what: str, row: int, layer: int) -> Failed:
-    """Say in which way the recorded gradients are not the replayed ones."""
-    iteration, name = again.start + row + 1, recording.layers[layer]
+def _mismatch(recording: Recording, again: Replay, finding: Finding) -> Failed:
+    """Say in which way the recorded gradients are not those of one stretch."""
+    if not any(finding.quantity is OF_ITERATIONS[name] for name in _TELLING):
+        return Failed(finding.sentence, _help(finding))
+    start, row = int(again.start[0]), finding.iteration - 1 - int(again.start[0])
+    recorded = recording.gradient[start : start + again.loss.shape[1]].astype(np.float64)
     kinds: tuple[tuple[str, Callable[[Floats, Floats], bool]], ...] = (
         (
             "its signs are flipped: the recorded mean gradients are the negative of the replayed ones",
@@ -319,31 +323,30 @@ def _mismatch(recording: Recording, again: Replay, recorded: Floats, what: str, 
     )
     inner = slice(0, -1) if recorded.shape[1] > 1 else slice(None)  # the last layer's mean is 0 by algebra
     for sentence, fits in kinds:
-        r, a = recorded[:, inner], again.gradient[:, inner]
-        if "gradient" in what and fits(r, a):
-            return Failed(sentence.format(factor=_factor(r, a)) + f", from iteration {again.start + 1} on", _ADVICE)
-    elsewhere = _stands_at(recording, again.gradient[row])
-    if elsewhere not in (None, iteration - 1):
+        r, a = recorded[:, inner], again.gradient[0, :, inner]
+        if fits(r, a):
+            return Failed(sentence.format(factor=_factor(r, a)) + f", from iteration {start + 1} on", _ADVICE)
+    elsewhere = _stands_at(recording, again.gradient[0, row])
+    if elsewhere not in (None, finding.iteration - 1):
         return Failed(
-            f"its iterations are not in the order in which they happened: the gradients of iteration {iteration} stand "
-            f"at iteration {(elsewhere or 0) + 1}",
+            "its iterations are not in the order in which they happened: the gradients of iteration "
+            f"{finding.iteration} stand at iteration {(elsewhere or 0) + 1}",
             _ADVICE,
         )
-    columns = {"mean |gradient|": _SIZE, "the mean gradient": _MEAN, "the norm of the gradient": _NORM}
-    if what in columns:
-        found, true = recorded[row, layer, columns[what]], again.gradient[row, layer, columns[what]]
-    else:
-        source = "weight_norm" if "weights" in what else "update_norm"
-        found, true = getattr(recording, source)[iteration - 1, layer], getattr(again, source)[row, layer]
-    return Failed(
-        f"{what} of {name} at iteration {iteration} is recorded as {found:.4g}, a replay of your run gives {true:.4g}",
-        "Did the loop clear the gradients (zero_grad) before each backward(), and take the mini-batches in order?",
-    )
+    return Failed(finding.sentence, _help(finding))
+
+
+def _help(finding: Finding) -> str:
+    if finding.recorded is None:
+        return _ADVICE
+    if finding.quantity is OF_ITERATIONS["loss"]:
+        return "Record the mean cross-entropy of the mini-batch, at the iteration it belongs to."
+    return "Did the loop clear the gradients (zero_grad) before each backward(), and take the mini-batches in order?"
 
 
 def _stands_at(recording: Recording, true: Floats) -> int | None:
     """The row of the recording that holds these statistics (L, S), if there is one."""
-    same = np.isclose(recording.gradient[:, :, _SIZE], true[:, _SIZE], rtol=TOLERANCE, atol=0).all(axis=1)
+    same = np.isclose(recording.gradient[:, :, _SIZE], true[:, _SIZE], rtol=1e-3, atol=0).all(axis=1)
     return int(same.argmax()) if same.any() else None
 
 

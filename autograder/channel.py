@@ -4,7 +4,6 @@ Nothing that arrives is trusted: a length above the limit, an end in mid-message
 channel with a sentence. No pickle is ever read.
 """
 
-import contextlib
 import os
 import select
 import socket
@@ -38,11 +37,9 @@ class Channel:
         self.end = end
         self._life: int | None = None
 
-    def watch(self, pid: int) -> None:
-        """Notice the other side's end also where a child of it keeps the socket open."""
-        # macOS has no such call: there a deadline notices it
-        with contextlib.suppress(AttributeError, OSError):
-            self._life = os.pidfd_open(pid)
+    def watch(self, process: int) -> None:
+        """Notice the other side's end, by a descriptor of its process, also where a child keeps the socket open."""
+        self._life = process
 
     def send(self, message: Any, deadline: float | None = None) -> None:
         """Send one message, until `deadline` on time.monotonic's clock at the latest."""

@@ -17,9 +17,9 @@ import random
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib import import_module
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import labkit
-from autograder import classes
+from autograder import classes, worker
 from autograder.authoring import notebook_of, write_if_other
 from labkit.recording import Recording
 
@@ -235,8 +235,9 @@ def _write_all(students: Sequence[Student], classmate: Student, lab: Lab, record
 
 
 def _write(student: Student, classmate: Student, lab: Lab, workers: Nursery) -> None:
-    with _place(student) as place:
-        work = place / "submission"
+    with workers.room() as room:
+        place = _place(Path(room))
+        work = place / worker.WORK
         if student.kind.copies:
             _copy(student, classmate, work, lab)
         else:
@@ -250,19 +251,17 @@ def _write(student: Student, classmate: Student, lab: Lab, workers: Nursery) -> 
         _swap(work, student.folder)
 
 
-@contextmanager
-def _place(student: Student) -> Iterator[Path]:
-    """A private place in the course, with the folders that a worker expects."""
-    course = student.folder.parents[2]
-    with tempfile.TemporaryDirectory(prefix=".simulating-", dir=course) as name:
-        for part in ("submission", "home"):
-            (Path(name) / part).mkdir()
-        yield Path(name)
+def _place(room: Path) -> Path:
+    """A private place with the folders that a worker expects."""
+    place = Path(tempfile.mkdtemp(dir=room))
+    for part in (worker.WORK, worker.HOME):
+        (place / part).mkdir()
+    return place
 
 
 def _work(student: Student, place: Path, lab: Lab, workers: Nursery) -> None:
     """Fill in the answers, run the notebook, keep what it saved."""
-    notebook, kind, work = json.loads(lab.released), student.kind, place / "submission"
+    notebook, kind, work = json.loads(lab.released), student.kind, place / worker.WORK
     answers = lab.cells(kind) if kind.runs else {}
     answers = {id: text.replace('"solution"', f'"{student.id}"') for id, text in answers.items()}
     for cell in notebook["cells"]:
@@ -326,11 +325,13 @@ def _handed_in(student: str) -> str:
 
 
 def _swap(made: Path, folder: Path) -> None:
-    """The old submission goes only once the new one is whole."""
+    """The old submission goes only once the new one is whole, on the same disk and its owner's."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        folder.replace(made.with_name("before"))
-    made.replace(folder)
+    with tempfile.TemporaryDirectory(prefix=".simulating-", dir=folder.parents[2]) as beside:
+        whole = Path(shutil.copytree(made, Path(beside) / "whole"))
+        if folder.exists():
+            folder.replace(whole.with_name("before"))
+        whole.replace(folder)
 
 
 # which submissions are ours

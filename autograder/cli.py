@@ -6,6 +6,7 @@ What takes long to load is imported by the command that needs it, so that help a
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import sysconfig
 import time
@@ -17,11 +18,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from autograder.auditing import Audited
     from autograder.grading import Outcome
+    from autograder.regrading import Regraded
+    from autograder.similarity import Similarities
 
 CONFIG = "nbgrader_config.py"
 LAB = "vanishing_gradients"  # what the demonstration shows
 OURS = ("autograder", "labkit")
+MOST_PAIRS = 30  # in a table of the terminal
 LONGEST = 160  # characters of a reason in a table of the terminal
 
 Command = Callable[..., Any]
@@ -104,6 +111,8 @@ def main() -> None:
 
     Everything else is done with nbgrader's own commands and with formgrader, in the same course directory.
     """
+    # before numpy is loaded: replays are many small products, where a second thread waits more than it computes
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @main.command()
@@ -196,22 +205,53 @@ def simulate(name: str, students: int, seed: int, jobs: int | None, course: Path
 @name_argument
 @click.argument("students", nargs=-1, metavar="[STUDENT]...")
 @click.option("--force", is_flag=True, help="Grade again what did not change, too.")
+@click.option("--explain", nargs=2, metavar="STUDENT QUESTION", help="Show the evidence behind one mark instead.")
 @jobs_option
 @course_option
 @debug
-def grade(name: str, students: Sequence[str], force: bool, jobs: int | None, course: Path) -> None:
+def grade(
+    name: str, students: Sequence[str], force: bool, explain: tuple[str, str] | None, jobs: int | None, course: Path
+) -> None:
     """Grade what was handed in of the lab NAME into nbgrader's gradebook, by default everybody's.
 
     \b
     Example:
       autograder grade vanishing_gradients
       autograder grade vanishing_gradients ada bela --force
+      autograder grade vanishing_gradients --explain ada model_loss
     """
     from autograder import grading
 
+    if explain:
+        _explain(course, name, *explain)
+        return
     outcomes = grading.grade(course, name, list(students) or None, jobs=jobs or _cores(), force=force)
     _show(course, name, outcomes, {})
     _fail_if_failed(outcomes)
+
+
+@main.command()
+@name_argument
+@click.argument("students", nargs=-1, metavar="[STUDENT]...")
+@click.option("--checks", is_flag=True, help="Run the checks again, and none of the students' code; has to be said.")
+@click.option("--dry-run", is_flag=True, help="Only show whose marks would change.")
+@course_option
+@debug
+def regrade(name: str, students: Sequence[str], checks: bool, dry_run: bool, course: Path) -> None:
+    """Run changed checks of the lab NAME over stored recordings and answers, by default everybody's.
+
+    \b
+    Example:
+      autograder regrade vanishing_gradients --checks --dry-run
+      autograder regrade vanishing_gradients --checks ada bela
+
+    No code of a student is run: a question that asks something new keeps its mark until `autograder grade`.
+    """
+    if not checks:
+        raise click.UsageError("say --checks, for they alone run again; `autograder grade --force` runs everything")
+    from autograder import regrading
+
+    _show_regraded(regrading.regrade(course, name, list(students) or None, dry_run=dry_run), dry_run)
 
 
 @main.command()
@@ -246,6 +286,61 @@ def export(name: str, output: Path | None, course: Path) -> None:
     from autograder.report import export_csv
 
     click.echo(export_csv(course, name, output or course / "reports" / f"{name}.csv"))
+
+
+@main.command()
+@name_argument
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.25,
+    show_default=True,
+    help="The share of code or words from which on a pair is listed.",
+)
+@click.option("--csv", "table", type=_path(dir_okay=False), help="Write all pairs to this file.")
+@click.option("--html", "page", type=_path(dir_okay=False), help="Write a page with the shared passages side by side.")
+@course_option
+@debug
+def similarity(name: str, threshold: float, table: Path | None, page: Path | None, course: Path) -> None:
+    """Show who shares code, words or recordings of the lab NAME with whom. This is no verdict and changes no mark.
+
+    \b
+    Example:
+      autograder similarity vanishing_gradients --html similarity.html
+    """
+    from autograder import similarity
+
+    found = similarity.similarity(course, name, threshold)
+    _show_similar(found)
+    if table:
+        click.echo(similarity.export_csv(found, table))
+    if page:
+        click.echo(similarity.export_html(found, page))
+
+
+@main.command()
+@name_argument
+@click.argument("students", nargs=-1, metavar="[STUDENT]...")
+@click.option("--stretches", type=click.IntRange(min=1), default=8, show_default=True,
+              help="Epochs of each recording that are run again.")  # fmt: skip
+@course_option
+@debug
+def audit(name: str, students: Sequence[str], stretches: int, course: Path) -> None:
+    """Audit the recordings handed in of the lab NAME, by default everybody's, without running any student's code.
+
+    Ends with exit code 0 only when every recording was found to be honest.
+
+    \b
+    Example:
+      autograder audit vanishing_gradients
+      autograder audit vanishing_gradients ada --stretches 50
+    """
+    from autograder import auditing
+
+    found = list(auditing.audit(course, name, list(students) or None, stretches))
+    _show_audited(found)
+    if doubtful := sum(not one.honest for one in found):
+        raise _Ended(f"{doubtful} of {len(found)} were not found to be honest")
 
 
 # the whole life in one go
@@ -306,10 +401,13 @@ def _say_where(directory: Path, page: Path, pages: Sequence[Path]) -> None:
     click.echo(f"\nThe class report:    {_near(page)}")
     if pages:
         click.echo(f"A page of feedback:  {_near(pages[0])}")
-    autograder = _command("autograder")
-    click.echo(f"\nTry next:\n  {autograder} grade {LAB} --course {directory} --force\n"
-               f"  {autograder} export {LAB} --course {directory}\n"
-               f"  {_command('jupyter')} lab {directory}     (menu Nbgrader, Formgrader: mark the essays)")  # fmt: skip
+    autograder, there = _command("autograder"), shlex.quote(str(directory))
+    jupyter = shlex.quote(str(Path(sysconfig.get_path("scripts")) / "jupyter"))
+    click.echo(f"\nTry next:\n  {autograder} grade {LAB} --course {there} --force\n"
+               f"  {autograder} export {LAB} --course {there}\n"
+               # nbgrader reads its settings from the folder that JupyterLab starts in
+               f"  cd {there} && {jupyter} lab\n"
+               f"\nIn JupyterLab: menu Nbgrader, Formgrader, to mark the essays.")  # fmt: skip
 
 
 def _near(path: Path) -> str:
@@ -330,15 +428,102 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+def _show_audited(found: Sequence[Audited]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from autograder.report import short
+    from autograder.showing import one_line
+
+    table = Table("student", "recording", "stretches", "verdict")
+    for one in found:
+        verdict = "honest" if one.honest else one_line(one.verdict)
+        table.add_row(Text(short(one.student)), Text(short(one.recording)), str(one.stretches or ""), Text(verdict))
+    _console().print(table)
+
+
 def _fail_if_failed(outcomes: Sequence[Outcome]) -> None:
     failed = [outcome.student for outcome in outcomes if outcome.status == "failed"]
     if failed:
         raise _Ended(f"{len(failed)} could not be graded by a fault of the grader: {', '.join(failed[:10])}")
 
 
+def _explain(course: Path, name: str, student: str, question: str) -> None:
+    """Plain text, each line as deep as it is indented, also where it wraps."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from autograder.explaining import explain
+
+    found = explain(course, name, student, question)
+    console = _console()
+    console.print(Text(found.title, style="bold"))
+    for heading, lines in found.sections.items():
+        console.print(Text(f"\n{heading}", style="bold"))
+        for line in lines:
+            console.print(Padding(Text(line.lstrip()), (0, 0, 0, len(line) - len(line.lstrip())), expand=False))
+
+
+def _show_regraded(found: Sequence[Regraded], dry_run: bool) -> None:
+    """Whose marks changed and why, then who keeps what, in plain text."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from autograder.report import short
+    from autograder.showing import points
+
+    table = Table("student", "question", "from", "to", "why")
+    for one in found:
+        for change in one.changes:
+            why = Text("\n".join(short(reason, LONGEST) for reason in change.reasons))
+            table.add_row(Text(short(one.student)), change.title, points(change.before), points(change.after), why)
+    if table.row_count:
+        _console().print(table)
+    for titles in sorted({one.needs_execution for one in found if one.needs_execution}):
+        who = [short(one.student) for one in found if one.needs_execution == titles]
+        click.echo(f"{', '.join(titles)}: needs execution, and keeps its mark until `autograder grade`, for its checks "
+                   f"ask something new of {', '.join(who)}")  # fmt: skip
+    for one in found:
+        if one.status in ("left", "failed"):
+            click.echo(f"{short(one.student)} was left as it is: {short(one.reason, LONGEST)}")
+    changed = sum(one.status == "changed" for one in found)
+    click.echo(f"{changed} of {len(found)} {'would change; nothing was written' if dry_run else 'changed'}")
+    if failed := [one.student for one in found if one.status == "failed"]:
+        raise _Ended(f"{len(failed)} could not be regraded by a fault of the grader: {', '.join(failed[:10])}")
+
+
+def _show_similar(found: Similarities) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from autograder.report import short
+
+    click.echo("No verdict: equal work may be honest (the same template, tutorial or only way). Look, then talk.")
+    table = Table("students", "code", "essays", "recordings", "what")
+    for pair in found.pairs[:MOST_PAIRS]:
+        shares = (f"{share:.0%}" for share in (pair.code, pair.essays, pair.recordings))
+        what = Text("\n".join(short(words, LONGEST) for words in pair.said))
+        table.add_row(Text(f"{short(pair.first)}, {short(pair.second)}"), *shares, what)
+    if table.row_count:
+        _console().print(table)
+    left = found.further + max(0, len(found.pairs) - MOST_PAIRS)
+    click.echo(f"{len(found.pairs) + found.further} pairs of {found.students} submissions are listed"
+               f"{f'; {left} that share less are not shown here' if left else ''}")  # fmt: skip
+    if found.common:
+        click.echo(f"{found.common} students have passages that so many others have, too, that these alone list nobody")
+    for student, why in found.troubles:
+        click.echo(f"{short(student)} was not compared as a whole: {short(why, LONGEST)}")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # a file or a pipe has no width of its own
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
 def _show(course: Path, name: str, outcomes: Sequence[Outcome], kinds: dict[str, str]) -> None:
     """The table on the terminal. Everything in it is plain text: a student's id may hold rich's own marks."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -352,8 +537,7 @@ def _show(course: Path, name: str, outcomes: Sequence[Outcome], kinds: dict[str,
         score = f"{points(outcome.score)} of {points(outcome.max_score)}"
         reason = outcome.reason or first_reason(results.load(course, name, outcome.student))
         table.add_row(Text(short(outcome.student)), *kind, score, outcome.status, Text(short(reason, LONGEST)))
-    # a file or a pipe has no width of its own
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+    _console().print(table)
 
 
 if __name__ == "__main__":

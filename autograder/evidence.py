@@ -1,6 +1,7 @@
 """Evidence: what a check may look at. Plain data only: arrays, JSON values, recordings, a timeline."""
 
 import contextlib
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ class Evidence(Protocol):
 
     student: str
     random: np.random.RandomState  # draws the inputs; in the grader from a seed that no student knows
+    salt: bytes  # decides which stretches of a recording are audited; no student knows the grader's
 
     def recording(self, name: str) -> Recording:
         """The recording `name`.safetensors that was handed in."""
@@ -54,6 +56,7 @@ class FileEvidence:
 
     def __init__(self, folders: Sequence[Path], student: str, seed: int) -> None:
         self.folders, self.student = tuple(folders), student
+        self.salt = secrets.token_bytes(16)  # the grader puts its own in the place: a regrade audits the same
         self.random = np.random.RandomState(seed % 2**32)
         self._recordings: dict[str, Recording | RecordingError] = {}
 

@@ -8,9 +8,9 @@ import os
 import re
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +42,7 @@ class StudentScore:
     max_score: float
     late_penalty: float
     cells: dict[str, CellScore]  # by grade id
+    comments: Mapping[str, str] = field(default_factory=dict)  # a person's, by grade id of the answer
 
     @property
     def needs_person(self) -> bool:
@@ -99,12 +100,14 @@ def _assignment(gradebook: Any, assignment: str) -> Any:
 
 def _student(submission: Any) -> StudentScore:
     cells = {grade.name: _cell(grade) for notebook in submission.notebooks for grade in notebook.grades}
+    written = [comment for notebook in submission.notebooks for comment in notebook.comments if comment.manual_comment]
     return StudentScore(
         submission.student_id,
         float(submission.score),
         float(submission.max_score),
         float(submission.late_submission_penalty or 0),
         cells,
+        {comment.name: str(comment.manual_comment) for comment in written},
     )
 
 

@@ -5,12 +5,13 @@ after another in the order of the students' names. Either can be killed at any p
 """
 
 import contextlib
+import hashlib
 import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,11 +64,11 @@ def grade(
 
     course = course.absolute()
     task = marking.prepare(course, assignment, limits_of(gradebook.settings(course)))
-    chosen = _chosen(course, assignment, students)
+    who = chosen(course, assignment, students)
     known = gradebook.recorded(course, assignment)
     try:
-        with scratch.alone(course), _class(task, chosen, jobs, force) as marked, _bar(len(chosen), progress) as bar:
-            return [_settled(task, one, marked[one], force or one not in known, bar) for one in chosen]
+        with scratch.alone(course), _class(task, who, jobs, force) as marked, bar_over(len(who), progress) as bar:
+            return [_settled(task, one, marked[one], force or one not in known, bar) for one in who]
     except scratch.BusyError as error:
         raise GradingError(str(error)) from error
 
@@ -78,7 +79,7 @@ def feedback(course: Path, assignment: str, *, progress: bool = True) -> list[Pa
     graded = sorted(gradebook.recorded(course, assignment))
     graded = [student for student in graded if gradebook.autograded(course, assignment, student).is_file()]
     pages, troubles = [], []
-    with _bar(len(graded), progress, "feedback") as bar:
+    with bar_over(len(graded), progress, "feedback") as bar:
         for student in graded:
             try:
                 pages.append(gradebook.feedback(course, assignment, student))
@@ -90,7 +91,8 @@ def feedback(course: Path, assignment: str, *, progress: bool = True) -> list[Pa
     return pages
 
 
-def _chosen(course: Path, assignment: str, students: Sequence[str] | None) -> list[str]:
+def chosen(course: Path, assignment: str, students: Sequence[str] | None) -> list[str]:
+    """These students, by default all who handed in; `GradingError` names one who did not."""
     there = [path.parent.name for path in (course / "submitted").glob(f"*/{assignment}")]
     for student in students or ():
         if student not in there:
@@ -99,7 +101,8 @@ def _chosen(course: Path, assignment: str, students: Sequence[str] | None) -> li
     return sorted(set(there if students is None else students))
 
 
-def _folder(task: Task, student: str) -> Path:
+def folder_of(task: Task, student: str) -> Path:
+    """What a student handed in."""
     return task.course / "submitted" / student / task.assignment
 
 
@@ -140,7 +143,7 @@ class _Workers:
 def _mark(task: Task, student: str, workers: _Workers, force: bool) -> Marked:
     if not NAME.fullmatch(student) or student.startswith("."):
         raise SubmissionError(f"nbgrader cannot grade a student called {student!r}: rename the folder in submitted/")
-    folder = _folder(task, student)
+    folder = folder_of(task, student)
     stored = None if force else marking.stored_result(task, student, folder)
     if stored is not None:
         return (*stored, True)
@@ -154,9 +157,9 @@ def _settled(task: Task, student: str, marked: "Future[Marked]", anew: bool, bar
     """A student's outcome, once nbgrader has it too. Whatever goes wrong here stops nobody else."""
     try:
         result, outputs, stored = marked.result()
-        cached = stored and not anew and _is_recorded(task, result)
+        cached = stored and not anew and is_recorded(task, result)
         if not cached:
-            _record(task, result, outputs)
+            record(task, result, outputs)
     except (SubmissionError, GradebookError) as error:
         return Outcome(student, "refused", str(error))
     except Exception as error:
@@ -166,17 +169,21 @@ def _settled(task: Task, student: str, marked: "Future[Marked]", anew: bool, bar
     return Outcome(student, result.status, result.reason, result.score, result.max_score, result.seconds, cached)
 
 
-def _record(task: Task, result: Result, outputs: Outputs) -> None:
+def record(task: Task, result: Result, outputs: Outputs) -> None:
     """Let nbgrader store a result: in the gradebook, and as a notebook in autograded/."""
     from autograder.preprocessors import given
 
-    mark = _mark_of(task, result.student)
-    mark.unlink(missing_ok=True)
+    _mark_of(task, result.student).unlink(missing_ok=True)
     with scratch.folder_in(task.course) as room:
         _lay_out(task, result, Path(room) / result.student / task.assignment)
         with given(result, outputs):
             gradebook.autograde(task.course, task.assignment, result.student, Path(room).name)
-    write_whole(mark, json.dumps(_state(task, result)).encode())
+    note_recorded(task, result)
+
+
+def note_recorded(task: Task, result: Result) -> None:
+    """Note that nbgrader has this result."""
+    write_whole(_mark_of(task, result.student), json.dumps(_state(task, result)).encode())
 
 
 def _lay_out(task: Task, result: Result, target: Path) -> None:
@@ -187,7 +194,7 @@ def _lay_out(task: Task, result: Result, target: Path) -> None:
     target.mkdir(parents=True)
     notebook = task.released
     with contextlib.suppress(SubmissionError, MendingError, OSError):
-        handed_in = submission.find(_folder(task, result.student), result.student, task.assignment)
+        handed_in = submission.find(folder_of(task, result.student), result.student, task.assignment)
         handed_in.copy(target)
         if result.status != "refused":
             notebook, _ = marking.mended(task, handed_in)
@@ -203,7 +210,7 @@ def _timestamp(task: Task, student: str) -> str:
     from nbgrader.utils import parse_utc
 
     try:
-        stamp = (_folder(task, student) / TIMESTAMP).read_text("utf-8").strip()[:100]
+        stamp = (folder_of(task, student) / TIMESTAMP).read_text("utf-8").strip()[:100]
         parse_utc(stamp)
     except (OSError, ValueError, OverflowError):
         return ""
@@ -216,10 +223,17 @@ def _mark_of(task: Task, student: str) -> Path:
 
 def _state(task: Task, result: Result) -> dict[str, Any]:
     """What the gradebook was last told: another result or another time of handing in is news."""
-    return {"key": result.key, "outputs": result.outputs, "timestamp": _timestamp(task, result.student)}
+    questions = json.dumps({id: asdict(question) for id, question in result.questions.items()}, sort_keys=True)
+    return {
+        "key": result.key,
+        "questions": hashlib.sha256(questions.encode()).hexdigest(),
+        "outputs": result.outputs,
+        "timestamp": _timestamp(task, result.student),
+    }
 
 
-def _is_recorded(task: Task, result: Result) -> bool:
+def is_recorded(task: Task, result: Result) -> bool:
+    """Does nbgrader have this very result?"""
     try:
         noted = json.loads(_mark_of(task, result.student).read_bytes())
     except (OSError, ValueError):
@@ -228,7 +242,7 @@ def _is_recorded(task: Task, result: Result) -> bool:
     return bool(noted == _state(task, result)) and notebook.is_file()
 
 
-def _bar(total: int, progress: bool, words: str = "grading") -> Any:
+def bar_over(total: int, progress: bool, words: str = "grading") -> Any:
     from tqdm import tqdm
 
     # None: silent when not a terminal

@@ -16,6 +16,8 @@ class Limits:
     address_bytes: int = 12 * 2**30  # memory that is merely reserved, libraries included
     file_bytes: int = 512 * 2**20  # the largest file
     open_files: int = 256
+    processes: int = 64  # at the same time; a DataLoader's workers are some
+    disk_bytes: int = 2 * 2**30  # all files together
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

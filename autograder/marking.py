@@ -12,33 +12,40 @@ import math
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import autograder
 import labkit
-from autograder import checks, mending, questionnaire, results, scratch, submission, worker
+from autograder import answers, checks, mending, questionnaire, results, sandbox, scratch, submission, worker
 from autograder.checks import Question
 from autograder.evidence import TIMELINE, AnsweredEvidence
 from autograder.limits import Limits
 from autograder.mending import MendingError, Notebook
 from autograder.outputs import Output
-from autograder.results import Outputs, QuestionResult, Result
+from autograder.results import Exchange, File, Kept, Outputs, QuestionResult, Result
 from autograder.sitting import Sitting
 from autograder.submission import Submission, SubmissionError
-from autograder.workers import PROTECTION, Nursery
+from autograder.workers import Nursery
 from labkit.files import write_whole
+from labkit.recording import Recording
+from labkit.timeline import Timeline
 
 SECRET = ".grading-secret"
 # what a run may leave behind as evidence, where it was not handed in
 MADE = (".safetensors", TIMELINE)
 MOST_MADE = 600 * 2**20  # bytes
 VERSIONS = ("torch", "numpy", "matplotlib", "ipython")
+# of the JSON of replies: a whole submission of the labs has 1 to 2 million
+LONGEST_REPLY = 8 * 2**20
+MOST_KEPT = 32 * 2**20
+QUESTIONS = "questions"  # the folder of the modules that only checks stand in
 
 
 class GradingError(Exception):
@@ -56,7 +63,8 @@ class Task:
     points: Mapping[str, float]  # by grade id, as nbgrader has them
     limits: Limits
     secret: bytes
-    base: str  # stands for all of the above and for our code
+    execution: str  # stands for what decides what a student's process does: the release, the limits, our code
+    base: str  # stands for all of the above and for the checks
 
     def key(self, handed_in: Submission) -> str:
         """Changes with anything that could change a mark."""
@@ -66,6 +74,10 @@ class Task:
         """Of the inputs that a question draws: no student knows it, and it stays the same for a regrade."""
         drawn = hmac.new(self.secret, f"{student}\0{question}".encode(), "sha256").digest()
         return int.from_bytes(drawn[:4], "big")
+
+    def salt(self, student: str) -> bytes:
+        """Decides which stretches of the student's recordings are audited, as secret and as lasting as `seed`."""
+        return hmac.new(self.secret, f"{student}\0audit".encode(), "sha256").digest()
 
 
 def prepare(course: Path, assignment: str, limits: Limits | None = None) -> Task:
@@ -77,10 +89,17 @@ def prepare(course: Path, assignment: str, limits: Limits | None = None) -> Task
     points = {name: float(cell["metadata"]["nbgrader"].get("points", math.nan)) for name, cell in tests.items()}
     questions = _questions(assignment, points)
     limits, secret = limits or Limits(), _secret(course)
-    base = hashlib.sha256(json.dumps([_code(), repr(limits), assignment, sorted(points.items())]).encode())
-    for part in (content, secret, _source_of(questions)):
-        base.update(hashlib.sha256(part).digest())
-    return Task(course, assignment, released, questions, points, limits, secret, base.hexdigest())
+    of_task = json.dumps([_code(), repr(limits), assignment, sorted(points.items())]).encode()
+    execution = _digest(of_task, content, secret)
+    base = _digest(execution.encode(), _source_of(questions))
+    return Task(course, assignment, released, questions, points, limits, secret, execution, base)
+
+
+def _digest(*parts: bytes) -> str:
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(hashlib.sha256(part).digest())
+    return sha.hexdigest()
 
 
 def released_notebook(course: Path, assignment: str) -> Path:
@@ -130,11 +149,11 @@ def _secret(course: Path) -> bytes:
 
 @functools.cache
 def _code() -> str:
-    """Stands for the code and the libraries that decide about marks."""
+    """Stands for the code and the libraries that decide about marks, without the modules of questions."""
     sha = hashlib.sha256()
     for package in (autograder, labkit):
         root = Path(package.__path__[0])
-        for path in sorted(root.rglob("*.py")):
+        for path in sorted(set(root.rglob("*.py")) - set(_question_modules())):
             sha.update(str(path.relative_to(root)).encode() + path.read_bytes())
     for name in VERSIONS:
         try:
@@ -144,10 +163,15 @@ def _code() -> str:
     return sha.hexdigest()
 
 
+def _question_modules() -> list[Path]:
+    return sorted((Path(autograder.__path__[0]) / QUESTIONS).rglob("*.py"))
+
+
 def _source_of(questions: Mapping[str, Question]) -> bytes:
-    """The text of the modules that the checks stand in, wherever they are."""
+    """The text of the modules that checks stand in: ours, and those of these questions, wherever they are."""
     files = {check.examine.__code__.co_filename for question in questions.values() for check in question.checks}
-    return b"".join(Path(name).read_bytes() for name in sorted(files) if Path(name).is_file())
+    paths = {*_question_modules(), *(Path(name) for name in files if Path(name).is_file())}
+    return b"".join(path.read_bytes() for path in sorted(paths))
 
 
 def fetch(
@@ -167,7 +191,7 @@ def stored_result(task: Task, student: str, folder: Path) -> tuple[Result, Outpu
     if result is None or result.key != key_of(task, student, folder):
         return None
     outputs = results.load_outputs(task.course, result)
-    return None if outputs is None else (result, outputs)
+    return None if outputs is None or not results.has_evidence(task.course, result) else (result, outputs)
 
 
 def key_of(task: Task, student: str, folder: Path) -> str:
@@ -179,7 +203,7 @@ def key_of(task: Task, student: str, folder: Path) -> str:
 
 
 def mark(task: Task, student: str, folder: Path, nursery: Callable[[], Nursery]) -> tuple[Result, Outputs]:
-    """Grade one submission. `nursery` is called only when the notebook is run."""
+    """Grade one submission and store what the checks went by. `nursery` is called only when the notebook is run."""
     key = key_of(task, student, folder)
     try:
         handed_in = submission.find(folder, student, task.assignment)
@@ -208,16 +232,41 @@ def mended(task: Task, handed_in: Submission) -> tuple[Notebook, list[str]]:
 
 def _marked(task: Task, handed_in: Submission, notebook: Notebook, nursery: Nursery) -> tuple[Result, Outputs]:
     started = time.perf_counter()
-    with scratch.folder() as room:
-        given, made = Path(room) / "given", Path(room) / "made"
+    # the student's process never sees the first folder; what it changes lies in the other
+    with scratch.folder() as files, nursery.room() as room:
+        given, made = Path(files) / "given", Path(files) / "made"
         handed_in.copy(given)
-        with Sitting(nursery, partial(_place, room, handed_in), code_cells(notebook, task), task.limits) as sitting:
+        cells = code_cells(notebook, task)
+        with Sitting(nursery, partial(_place, room, handed_in), cells, task.limits) as sitting:
             submission.take_files(sitting.place / worker.WORK, made, MADE, MOST_MADE)
-            evidence = AnsweredEvidence([given, made], handed_in.student, 0, sitting.ask)
-            questions = {id: _examine(task, id, evidence, sitting) for id in task.questions}
-    result = replace(_summary(task, handed_in.student, questions, sitting), seconds=time.perf_counter() - started)
+            evidence = NotedEvidence([given, made], handed_in.student, sitting.ask)
+            questions = {id: examine(task, id, evidence, sitting.ended) for id in task.questions}
+        kept = Kept(cells, evidence.exchanges, evidence.looked_at, _files(given, made))
+        digest = results.keep(task.course, task.assignment, handed_in.student, kept, made)
+    result = replace(
+        _summary(task, handed_in.student, questions, sitting),
+        seconds=time.perf_counter() - started,
+        evidence=digest,
+        submission=handed_in.digest(),
+        execution=task.execution,
+    )
     ended = {id: [_word(why)] for id, why in sitting.left_out.items()}
     return result, Outputs({**sitting.run.outputs, **ended}, sitting.run.numbers)
+
+
+def _files(given: Path, made: Path) -> list[File]:
+    """What was handed in, and what the run made where that was looked at: where nothing of the name was handed in, and
+    the timeline, of which both count."""
+    theirs = {str(path.relative_to(given)): path for path in sorted(given.rglob("*")) if path.is_file()}
+    ours = {path.name: path for path in sorted(made.iterdir()) if path.name not in theirs or path.name == TIMELINE}
+    # a name may hold bytes that no text has; no check asks for such a file
+    found = [(name, path, False) for name, path in theirs.items()] + [(name, path, True) for name, path in ours.items()]
+    return [_file(*one) for one in found if one[0].isprintable()]
+
+
+def _file(name: str, path: Path, made: bool) -> File:
+    with path.open("rb") as content:
+        return File(name, path.stat().st_size, hashlib.file_digest(content, "sha256").hexdigest(), made)
 
 
 def _word(why: str) -> Output:
@@ -242,14 +291,19 @@ def _summary(task: Task, student: str, questions: dict[str, QuestionResult], sit
         "",
         "person" if person else "graded",
         questions,
-        reason=f"a check went wrong by itself in {', '.join(person)}" if person else "",
+        reason=reason_for_person(person),
         remarks=tuple(left_out),
         ended=sitting.ended,
         stopped=tuple(sitting.run.stopped),
-        protection=PROTECTION,
+        protection=", ".join(sitting.walls) or sandbox.NONE,
         cpu=sum(ending.cpu for ending in sitting.endings),
         memory=max(ending.memory for ending in sitting.endings),
     )
+
+
+def reason_for_person(titles: Sequence[str]) -> str:
+    """Why a person has to look at these questions; empty without any."""
+    return f"a check went wrong by itself in {', '.join(titles)}" if titles else ""
 
 
 def code_cells(notebook: Notebook, task: Task) -> list[dict[str, str]]:
@@ -264,13 +318,58 @@ def code_cells(notebook: Notebook, task: Task) -> list[dict[str, str]]:
     ]
 
 
-def _examine(task: Task, id: str, evidence: AnsweredEvidence, sitting: Sitting) -> QuestionResult:
+def examine(task: Task, id: str, evidence: "NotedEvidence", ended: str) -> QuestionResult:
+    """What came of one question. `ended` says why the notebook did not run to its end, if so."""
     question = task.questions[id]
+    evidence.turn_to(id)
     evidence.random = np.random.RandomState(task.seed(evidence.student, question.name))
+    evidence.salt = task.salt(evidence.student)
     verdicts = checks.run(question, evidence)
     earned = min(max(checks.earned(verdicts), 0.0), task.points[id])
-    ended = sitting.ended
     note = f"The notebook did not run to its end: {ended}." if ended else ""
     return QuestionResult(
         question.name, question.title, earned, task.points[id], tuple(verdicts), checks.needs_person(verdicts), note
     )
+
+
+class NotedEvidence(AnsweredEvidence):
+    """Evidence that notes what each question asked of the student's process, what came back, and the files it saw."""
+
+    def __init__(self, folders: Sequence[Path], student: str, ask: Callable[[dict[str, Any]], Any]) -> None:
+        super().__init__(folders, student, 0, ask)
+        self._left = MOST_KEPT
+        self._question = ""
+        self.exchanges: dict[str, list[Exchange]] = {}
+        self.looked_at: dict[str, list[str]] = {}
+
+    def turn_to(self, question: str) -> None:
+        """What is noted from now on belongs to this question."""
+        self._question = question
+        self.exchanges[question], self.looked_at[question] = [], []
+
+    def recording(self, name: str) -> Recording:
+        self._look_at(f"{name}.safetensors")
+        return super().recording(name)
+
+    def timelines(self) -> list[Timeline]:
+        self._look_at(TIMELINE)
+        return super().timelines()
+
+    def _look_at(self, file: str) -> None:
+        if file not in self.looked_at[self._question]:
+            self.looked_at[self._question].append(file)
+
+    def _answer(self, request: dict[str, Any]) -> Any:
+        reply = self.ask(request)
+        self.exchanges[self._question].append(self._exchange(request, reply))
+        return answers.value_of(request, reply)
+
+    def _exchange(self, request: dict[str, Any], reply: Any) -> Exchange:
+        try:
+            text = json.dumps(reply, separators=(",", ":"))
+        except RecursionError:  # it was read at a place with fewer calls around it
+            return Exchange(request, "", left_out=1)
+        if len(text) > min(LONGEST_REPLY, self._left):
+            return Exchange(request, "", left_out=len(text))
+        self._left -= len(text)
+        return Exchange(request, text)

@@ -1,30 +1,35 @@
 """The warm parent: loads torch, matplotlib and labkit once, then forks a student's process for each submission.
 
-    python -P -m autograder.nursery DESCRIPTOR [--fresh]
+    python -P -m autograder.nursery DESCRIPTOR SURROUNDINGS [--fresh]
 
     grader  -> {"start": {"place", "limits"}} and, beside it, the student's end of a socket pair
-    nursery -> {"pid": 17}
+    nursery -> {"pid": 17, "walls": [...]} and, beside it, a descriptor of the student's process
     grader  -> {"end": 17}
-    nursery -> {"status": 9, "cpu": 1.2, "memory": 210000}     the status as os.wait4 gives it
+    nursery -> {"status": 9, "cpu": 1.2, "memory": 210000, "why": ""}     see `autograder.guard`
 
 No student's code ever runs in this process, so that no submission can touch the next. It must never have run
 anything of torch on two threads: such a parent's children hang. With --fresh it serves one submission itself.
 """
 
 import contextlib
-import ctypes
 import gc
+import itertools
+import json
 import os
 import signal
 import socket
 import sys
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from autograder import guard, kernel, sandbox, worker
 from autograder.channel import Channel, Gone
 from autograder.limits import Limits
+from autograder.sandbox import Surroundings
 
-PR_SET_CHILD_SUBREAPER = 36
+PATIENCE = 20.0  # seconds that a guard may take to clean up
 
 
 def main(arguments: list[str]) -> None:
@@ -35,7 +40,7 @@ def main(arguments: list[str]) -> None:
         if "--fresh" in arguments:
             _serve_once(control)
         else:
-            _serve(control)
+            _serve(control, Surroundings.from_json(arguments[1]))
 
 
 def _warm_up() -> None:
@@ -61,43 +66,7 @@ def _warm_up() -> None:
 def _serve_once(control: Channel) -> None:
     order = control.receive()["start"]
     end = _take_end(control)
-    control.send({"pid": os.getpid()})
-    _be_student(end, order)
-
-
-def _serve(control: Channel) -> None:
-    _adopt_orphans()
-    alive: set[int] = set()
-    try:
-        while True:
-            message = control.receive()
-            control.send(
-                _start(control, message["start"], alive) if "start" in message else _end(message["end"], alive)
-            )
-    finally:
-        for pid in list(alive):
-            _end(pid, alive)
-
-
-def _start(control: Channel, order: dict[str, Any], alive: set[int]) -> dict[str, Any]:
-    end = _take_end(control)
-    pid = os.fork()
-    if pid == 0:
-        _be_student(end, order)
-    end.close()
-    alive.add(pid)
-    return {"pid": pid}
-
-
-def _take_end(control: Channel) -> socket.socket:
-    _, descriptors, _, _ = socket.recv_fds(control.end, 1, 1)
-    return socket.socket(fileno=descriptors[0])
-
-
-def _be_student(end: socket.socket, order: dict[str, Any]) -> NoReturn:
-    """From here on this process is the student's; it must never come back into the loop above."""
-    from autograder import worker
-
+    control.send({"pid": os.getpid(), "walls": []})
     try:
         with contextlib.suppress(OSError):
             os.setsid()
@@ -106,42 +75,78 @@ def _be_student(end: socket.socket, order: dict[str, Any]) -> NoReturn:
         os._exit(0)
 
 
-def _end(pid: int, alive: set[int]) -> dict[str, Any]:
-    """Kill a student's process with its whole group, and whatever left that group and lost its parent."""
-    for kill in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
-    if pid not in alive:  # of a nursery before this one
-        return {"status": signal.SIGKILL}
-    _, status, usage = os.wait4(pid, 0)
-    alive.discard(pid)
-    _kill_strays(alive)
-    return {"status": status, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss}
-
-
-def _adopt_orphans() -> None:
-    """A detached process of a student becomes ours when its parent ends, instead of living on by itself."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _kill_strays(alive: set[int]) -> None:
-    # a stray's own children come to us once it is dead, so look again until there are none
-    for _ in range(1000):
-        strays = _children() - alive
-        if not strays:
-            return
-        for pid in strays:
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-
-
-def _children() -> set[int]:
+def _serve(control: Channel, around: Surroundings) -> None:
+    with contextlib.suppress(OSError):
+        kernel.adopt_orphans()
+    around = replace(around, separate=around.separate and _walls_stand(around))
+    alive: dict[int, _Child] = {}
     try:
-        return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
-    except OSError:
-        return set()
+        for number in itertools.count():
+            message = control.receive()
+            if "start" in message:
+                order, end = message["start"], _take_end(control)
+                child = _start(Path(order["place"]), Limits.from_json(order["limits"]), around, number, end)
+                alive[child.guard] = child
+                control.send({"pid": child.guard, "walls": child.walls})
+                socket.send_fds(control.end, [b"+"], [child.process])
+            else:
+                control.send(_end(alive.pop(message["end"])))
+    finally:
+        for child in alive.values():
+            _end(child)
+
+
+@dataclass(frozen=True)
+class _Child:
+    """One submission's process and its guard."""
+
+    guard: int  # its number
+    process: int  # a descriptor of the student's process
+    report: socket.socket
+    walls: list[str] | None  # None where they did not stand, and the process ended at once
+
+
+def _walls_stand(around: Surroundings) -> bool:
+    """Try with nobody behind them: where namespaces can be had but not used, a submission must not be the first."""
+    ours, theirs = socket.socketpair()
+    ours.close()
+    place = Path(tempfile.mkdtemp(dir=around.desk))
+    (place / "submission").mkdir()
+    (place / "home").mkdir()
+    child = _start(place, Limits(), around, 0, theirs)
+    _end(child)
+    return child.walls is not None
+
+
+def _start(place: Path, limits: Limits, around: Surroundings, number: int, end: socket.socket) -> _Child:
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        guard.watch(place, limits, around, number, theirs, lambda: worker.live(end, place, limits))
+    end.close()
+    theirs.close()
+    said, descriptors, _, _ = socket.recv_fds(ours, 65_536, 1)
+    return _Child(pid, descriptors[0], ours, json.loads(said)["walls"])
+
+
+def _take_end(control: Channel) -> socket.socket:
+    _, descriptors, _, _ = socket.recv_fds(control.end, 1, 1)
+    return socket.socket(fileno=descriptors[0])
+
+
+def _end(child: _Child) -> dict[str, Any]:
+    """Kill a student's process with all it started; its guard says how it ended, and is gone then, too."""
+    sandbox.end(child.process)
+    child.report.settimeout(PATIENCE)
+    ending: dict[str, Any] = {"status": signal.SIGKILL}
+    with contextlib.suppress(OSError, ValueError):
+        ending = json.loads(child.report.makefile("rb").readline())
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.guard, signal.SIGKILL)
+    os.waitpid(child.guard, 0)
+    child.report.close()
+    os.close(child.process)
+    return ending
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import nbformat.v4
 from nbgrader.preprocessors import Execute, NbGraderPreprocessor, SaveAutoGrades
-from traitlets import Float
+from traitlets import Float, Integer
 
 from autograder import marking, mending, questionnaire, showing
 from autograder.limits import Limits
@@ -32,6 +32,9 @@ _markdown: Any = nbformat.v4.new_markdown_cell
 _GIVEN: dict[tuple[str, str], tuple[Result, Outputs]] = {}
 MOST_REMARKS = 8  # that a student reads
 TAG = re.compile(r"<(?=[A-Za-z/!?])")  # what HTML takes for the beginning of a tag
+# [text](place), [name]: place; a place is written in many ways, so only these few count as pages
+LINK = re.compile(r"\]([(:])(?!\s*(?:https?://|mailto:|attachment:|#))")
+FORMULA_LINK = re.compile(r"\\href(?![A-Za-z])")
 REMARKS = "autograder-remarks"  # the id of the cell that names what was mended
 
 
@@ -56,7 +59,7 @@ class MendCells(NbGraderPreprocessor):  # type: ignore[misc]
         mended, remarks = mending.mend(found, _task(self, resources).released)
         for cell in mended["cells"]:
             if cell["cell_type"] == "markdown":
-                cell["source"] = without_html(cell["source"])
+                cell["source"] = harmless(cell["source"])
         for remark in remarks:
             self.log.info("%s: %s", resources["nbgrader"]["student"], remark)
         return _node(mended), resources
@@ -69,6 +72,10 @@ class GradeFromEvidence(NbGraderPreprocessor):  # type: ignore[misc]
     call_seconds = Float(10, help="processor time of one call of a student's function").tag(config=True)
     cpu_seconds = Float(240, help="processor time of one submission").tag(config=True)
     memory_gb = Float(3, help="memory of one submission; torch needs 1").tag(config=True)
+    disk_gb = Float(2, help="all files that a submission writes").tag(config=True)
+    file_gb = Float(0.5, help="the largest of them").tag(config=True)
+    processes = Integer(64, help="processes of one submission at the same time").tag(config=True)
+    open_files = Integer(256, help="open files of one process").tag(config=True)
 
     def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
         if not _has_questions(resources):
@@ -126,6 +133,10 @@ def limits_of(config: Any) -> Limits:
         call_seconds=chosen.call_seconds,
         cpu_seconds=chosen.cpu_seconds,
         data_bytes=int(chosen.memory_gb * 2**30),
+        disk_bytes=int(chosen.disk_gb * 2**30),
+        file_bytes=int(chosen.file_gb * 2**30),
+        processes=chosen.processes,
+        open_files=chosen.open_files,
     )
 
 
@@ -164,9 +175,10 @@ def _fill(cell: Any, result: Result, outputs: Outputs) -> None:
         cell.execution_count = outputs.numbers.get(cell.get("id"))
 
 
-def without_html(source: str) -> str:
-    """Markdown whose tags are shown, not obeyed: nbgrader's pages would run a script in a student's essay."""
-    return TAG.sub("&lt;", source)
+def harmless(source: str) -> str:
+    """Markdown whose tags are shown, not obeyed, and whose links lead to pages: nbgrader's own pages would run a script
+    in a student's essay, as a tag or as the place where a link or a formula leads."""
+    return FORMULA_LINK.sub(r"\\text", LINK.sub(r"]\\\1", TAG.sub("&lt;", source)))
 
 
 def verdict_outputs(result: QuestionResult) -> list[Output]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from autograder import questions
+from autograder.authenticity import Asked
 from autograder.checks import Question
 
 _REGISTERED: dict[str, Mapping[str, Question]] = {}
@@ -32,6 +33,16 @@ def of(assignment: str) -> Mapping[str, Question]:
         known = ", ".join(assignments()) or "none"
         raise QuestionnaireError(f"no questions are known for the assignment {assignment!r}: choose from {known}")
     found: Mapping[str, Question] = import_module(f"{questions.__name__}.{assignment}").QUESTIONS
+    return found
+
+
+def recordings(assignment: str, student: str) -> Mapping[str, Asked]:
+    """The recordings that a student hands in, by name, and which runs they have to be; none where nobody says."""
+    if assignment in _REGISTERED:
+        return {}
+    of(assignment)
+    asked = getattr(import_module(f"{questions.__name__}.{assignment}"), "recordings", None)
+    found: Mapping[str, Asked] = {} if asked is None else asked(student)
     return found
 
 

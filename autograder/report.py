@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from autograder import questionnaire, results
+from autograder import questionnaire, results, sandbox
 from autograder.checks import Verdict
 from autograder.results import QuestionResult, Result
 from autograder.showing import one_line, points
@@ -66,6 +66,15 @@ class Bar:
     label: str
     count: int
     height: float  # of the tallest
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What held some of the students' processes."""
+
+    walls: str  # as the results name them
+    missing: str  # what the best protected of the class had besides; empty for these
+    students: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -111,13 +120,13 @@ def page(course: Path, assignment: str, found: Sequence[Result], path: Path) -> 
     """The page's text, with links that work from `path`."""
     marked = _marked(course, assignment)
     lines = [_line(result, course, path, marked) for result in found]
-    text: str = _template().render(
+    text: str = template("report.html").render(
         assignment=assignment, course=course.name, newest=_newest(course, assignment), lines=lines,
         outcomes=[(sign, word, sum(r.status == status for r in found)) for status, (sign, word) in WORDS.items()],
         scores=[result.score for result in found if result.status == "graded"], median=median,
         most=max((result.max_score for result in found), default=0), bars=bars(found),
         difficulties=difficulties(found), unread=_unread(course, assignment, found), marked=marked,
-        figures=figures(course, assignment, found), protection=sorted({r.protection for r in found} - {""}),
+        figures=figures(course, assignment, found), protections=protections(found),
     )  # fmt: skip
     return text
 
@@ -128,16 +137,16 @@ def export_csv(course: Path, assignment: str, path: Path) -> Path:
     names = list(dict.fromkeys(q.name for result in found for q in result.questions.values()))
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(["student", *map(_cell, names), "score", "max_score", "status", "reason"])
+    table.writerow(["student", *map(cell, names), "score", "max_score", "status", "reason"])
     for result in found:
         earned = {q.name: points(q.points) for q in result.questions.values()}
-        table.writerow([_cell(result.student), *(earned.get(name, "") for name in names), points(result.score),
-                        points(result.max_score), result.status, _cell(result.reason)])  # fmt: skip
+        table.writerow([cell(result.student), *(earned.get(name, "") for name in names), points(result.score),
+                        points(result.max_score), result.status, cell(result.reason)])  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_whole(path, text.getvalue().encode())
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """A text that a spreadsheet takes for a text: it would run one that begins like a formula."""
     return f"'{short(text)}" if text.startswith(FORMULA) else short(text)
 
@@ -237,6 +246,19 @@ def _difficulty(questions: Sequence[QuestionResult]) -> Difficulty:
     share = sum(q.points for q in questions) / (number * first.of) if first.of else 1.0
     return Difficulty(first.title, first.of, share, sum(q.points >= q.of for q in questions),
                       sum(q.points <= 0 < q.of for q in questions), number, usual, times)  # fmt: skip
+
+
+def protections(found: Sequence[Result]) -> list[Protection]:
+    """Every protection under which this class was graded, the strongest first."""
+    students: dict[str, list[str]] = {}
+    for result in found:
+        if result.protection:
+            students.setdefault(result.protection, []).append(result.student)
+    walls = {words: () if words == sandbox.NONE else tuple(words.split(", ")) for words in students}
+    order = sorted(students, key=lambda words: (-len(walls[words]), words))
+    best = walls[order[0]] if order else ()
+    return [Protection(words, ", ".join(wall for wall in best if wall not in walls[words]), tuple(students[words]))
+            for words in order]  # fmt: skip
 
 
 # one student
@@ -414,13 +436,14 @@ def _png(class_: Curves, outliers: Sequence[Outlier]) -> str:
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-# the template
+# the templates
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A page of autograder/templates; everything that is put into it is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("autograder"), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     environment.filters |= {"short": short, "points": points}
-    return environment.get_template("report.html")
+    return environment.get_template(name)

@@ -1,17 +1,24 @@
-"""What came of one submission, as a file: verdicts and remarks in one, the cells' outputs in another beside it.
+"""What came of one submission, as files: verdicts and remarks, the cells' outputs, and what the checks went by.
 
     <course>/results/<assignment>/<student>.json
     <course>/results/<assignment>/outputs/<student>.json
+    <course>/results/<assignment>/evidence/<student>.json     requests, replies, cells, the files' digests
+    <course>/results/<assignment>/made/<student>/             files that the grader's run made and nobody handed in
 
-Both appear whole or not at all, the outputs first; a result whose outputs are not the ones that it names is none.
+Each appears whole or not at all, the result last; a result whose outputs or evidence are not the ones that it names is
+none.
 """
 
 import hashlib
 import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from autograder import scratch
 from autograder.checks import Verdict
 from autograder.outputs import Output
 from labkit.files import write_whole
@@ -51,6 +58,9 @@ class Result:
     memory: int = 0  # its most memory, kilobytes
     protection: str = ""  # what the student's process was held by
     outputs: str = ""  # digest of the outputs' file
+    evidence: str = ""  # digest of the evidence's file; empty where nothing was run
+    submission: str = ""  # digest of what was handed in
+    execution: str = ""  # stands for what decides what the student's process did: all of the key but the checks
     format: int = FORMAT
 
     @property
@@ -70,19 +80,78 @@ class Outputs:
     numbers: dict[str, int]  # execution counts
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """A request to the student's process, and its reply."""
+
+    request: dict[str, Any]
+    reply: str  # JSON as text: a student may have nested it as deep as a reader can take
+    left_out: int = 0  # characters of a reply that was too long to keep
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that the checks could look at."""
+
+    name: str
+    size: int  # bytes
+    digest: str  # SHA-256
+    made: bool  # by the grader's run of the notebook, not handed in
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the checks went by, so that they can be run again, and explained, without the student's code."""
+
+    cells: Sequence[dict[str, str]]  # {"id", "source"} of what was run, in order
+    exchanges: Mapping[str, Sequence[Exchange]]  # in the order asked, by grade id of the test cell
+    looked_at: Mapping[str, Sequence[str]]  # names of files, by grade id
+    files: Sequence[File]
+
+
 def path_of(course: Path, assignment: str, student: str) -> Path:
     return course / "results" / assignment / f"{student}.json"
 
 
 def save(course: Path, result: Result, outputs: Outputs) -> Result:
-    """Write both files; the result as it now stands in its file."""
+    """Write the result and its outputs; the result as it now stands in its file."""
     path = path_of(course, result.assignment, result.student)
-    _beside(path).parent.mkdir(parents=True, exist_ok=True)
+    _beside(path, "outputs").parent.mkdir(parents=True, exist_ok=True)
     content = json.dumps(asdict(outputs), sort_keys=True).encode()
     result = replace(result, outputs=hashlib.sha256(content).hexdigest())
-    write_whole(_beside(path), content)
+    write_whole(_beside(path, "outputs"), content)
     write_whole(path, json.dumps(asdict(result), indent=1).encode())
     return result
+
+
+def keep(course: Path, assignment: str, student: str, kept: Kept, made: Path) -> str:
+    """Write what the checks went by, with the files of the folder `made` that it names; the digest for the result."""
+    path = path_of(course, assignment, student)
+    _replace_folder(course, _made(path), made, [file.name for file in kept.files if file.made])
+    values = {
+        "cells": list(kept.cells),
+        "exchanges": {id: [vars(one) for one in asked] for id, asked in kept.exchanges.items()},
+        "looked_at": dict(kept.looked_at),
+        "files": [vars(file) for file in kept.files],
+    }
+    content = json.dumps(values, sort_keys=True).encode()
+    _beside(path, "evidence").parent.mkdir(parents=True, exist_ok=True)
+    write_whole(_beside(path, "evidence"), content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _replace_folder(course: Path, target: Path, source: Path, names: Sequence[str]) -> None:
+    """`target` with these files and no others; killed half-way it is gone, never half of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with scratch.folder_in(course) as room:
+        new = Path(room) / "new"
+        new.mkdir()
+        for name in names:
+            shutil.copyfile(source / name, new / name)
+        if target.exists():
+            target.rename(Path(room) / "old")
+        if names:
+            os.replace(new, target)  # noqa: PTH105
 
 
 def load(course: Path, assignment: str, student: str) -> Result | None:
@@ -101,12 +170,29 @@ def load(course: Path, assignment: str, student: str) -> Result | None:
 def load_outputs(course: Path, result: Result) -> Outputs | None:
     """The outputs that belong to a result, or None when they are gone or others."""
     try:
-        content = _beside(path_of(course, result.assignment, result.student)).read_bytes()
-        if hashlib.sha256(content).hexdigest() != result.outputs:
-            return None
-        return Outputs(**json.loads(content))
-    except (OSError, ValueError, TypeError):
+        content = _content(course, result, "outputs", result.outputs)
+        return None if content is None else Outputs(**json.loads(content))
+    except (ValueError, TypeError):
         return None
+
+
+def has_evidence(course: Path, result: Result) -> bool:
+    """Is the evidence there that the result names?"""
+    return not result.evidence or _content(course, result, "evidence", result.evidence) is not None
+
+
+def load_evidence(course: Path, result: Result) -> Kept | None:
+    """What the checks went by, or None when there was nothing, or when it is gone or another's."""
+    try:
+        content = _content(course, result, "evidence", result.evidence)
+        return None if content is None else _kept(json.loads(content))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def made_folder(course: Path, result: Result) -> Path:
+    """Where the files lie that the grader's run made; there is no such folder when it made none."""
+    return _made(path_of(course, result.assignment, result.student))
 
 
 def load_all(course: Path, assignment: str) -> list[Result]:
@@ -116,8 +202,26 @@ def load_all(course: Path, assignment: str) -> list[Result]:
     return [result for result in found if result is not None]
 
 
-def _beside(path: Path) -> Path:
-    return path.parent / "outputs" / path.name
+def _beside(path: Path, folder: str) -> Path:
+    return path.parent / folder / path.name
+
+
+def _made(path: Path) -> Path:
+    return path.parent / "made" / path.name.removesuffix(".json")
+
+
+def _content(course: Path, result: Result, folder: str, digest: str) -> bytes | None:
+    """What stands beside the result under this digest; None when it is gone or another."""
+    try:
+        content = _beside(path_of(course, result.assignment, result.student), folder).read_bytes()
+    except OSError:
+        return None
+    return content if hashlib.sha256(content).hexdigest() == digest else None
+
+
+def _kept(values: dict[str, Any]) -> Kept:
+    exchanges = {id: [Exchange(**one) for one in asked] for id, asked in values["exchanges"].items()}
+    return Kept(values["cells"], exchanges, values["looked_at"], [File(**file) for file in values["files"]])
 
 
 def _question(values: dict[str, Any]) -> QuestionResult:

@@ -26,6 +26,7 @@ class Sitting:
         self._stuck: set[str] = set()  # functions that ended the process or did not come back
         self.left_out: dict[str, str] = {}  # cells that ended the process, and how
         self.endings: list[Ending] = []
+        self.walls: tuple[str, ...] = ()  # around the process
         self._process: Student | None = None
         self.place = self._sit_down()
         self.run = self._running.run
@@ -48,6 +49,7 @@ class Sitting:
             self._left -= 1
             place = self._new_place()
             self._process = Student(self._nursery, place, self._limits)
+            self.walls = self._process.walls
             run = self._process.run_cells([cell for cell in self._cells if cell["id"] not in self.left_out])
             if not run.ended or not run.last or self._left <= 0:
                 return place

@@ -6,22 +6,26 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import autograder
 import labkit
+from autograder import sandbox, scratch
 from autograder.channel import Channel, ChannelError, Gone, TooLate
 from autograder.limits import Limits
 from autograder.outputs import Output, checked
+from autograder.sandbox import Surroundings
 
 WARM_UP = 120.0  # seconds that the imports of a cold machine may take
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "LABKIT_CACHE", "XDG_CACHE_HOME", "HOME", "TMPDIR", "SYSTEMROOT")
-PROTECTION = "process group and resource limits"
+SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
+PASSED_ON = ("LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
 
 
 class WorkersError(Exception):
@@ -35,6 +39,7 @@ class Ending:
     status: int  # as os.wait4 gives it
     cpu: float = 0.0  # seconds
     memory: int = 0  # kilobytes at most
+    why: str = ""  # what it had too much of, if the guard ended it
 
 
 class Nursery:
@@ -44,13 +49,31 @@ class Nursery:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._desk = scratch.folder()
+        # where another user must reach its own place by name, and read no names
+        Path(self._desk.name).chmod(0o711)
+        self.around = sandbox.surroundings(Path(self._desk.name).resolve())
         self._spawn()
 
-    def _spawn(self) -> None:
-        self.process, self._control = _launch(self.fresh)
+    def room(self) -> "tempfile.TemporaryDirectory[str]":
+        """A folder for the places of one submission; a student's process sees only its place."""
+        room = tempfile.TemporaryDirectory(dir=self.around.desk, ignore_cleanup_errors=True)
+        Path(room.name).chmod(0o711)
+        return room
 
-    def start(self, place: Path, limits: Limits) -> tuple[Channel, int]:
-        """A student's process in its private place: the channel to it and its number."""
+    def _spawn(self) -> None:
+        self.around = replace(self.around, outer=())
+        if command := sandbox.bubblewrap(self.around):
+            self.around = replace(self.around, outer=("bubblewrap",))
+            # an environment that does not work in there is graded without it, and the report says so
+            with contextlib.suppress(WorkersError):
+                self.process, self._control = _launch(self.around, command)
+                return
+            self.around = replace(self.around, outer=())
+        self.process, self._control = _launch(self.around)
+
+    def start(self, place: Path, limits: Limits) -> "Started":
+        """A student's process in its private place."""
         with self._lock:
             try:
                 return self._start(place, limits)
@@ -60,25 +83,36 @@ class Nursery:
                 self._spawn()
                 return self._start(place, limits)
 
-    def _start(self, place: Path, limits: Limits) -> tuple[Channel, int]:
+    def _start(self, place: Path, limits: Limits) -> "Started":
+        channel, said = self._order(place, limits)
+        _, descriptors, _, _ = socket.recv_fds(self._control.end, 1, 1)
+        channel.watch(descriptors[0])
+        if said["walls"] is None:
+            self._end(int(said["pid"]))
+            raise WorkersError("the walls around a submission could not be built, and nothing of it was run")
+        return Started(channel, int(said["pid"]), (*self.around.outer, *said["walls"]))
+
+    def _order(self, place: Path, limits: Limits) -> tuple[Channel, dict[str, Any]]:
         ours, theirs = socket.socketpair()
         with theirs:
             self._control.send({"start": {"place": str(place), "limits": limits.to_json()}})
             socket.send_fds(self._control.end, [b"+"], [theirs.fileno()])
-        channel, pid = Channel(ours), int(self._control.receive(time.monotonic() + WARM_UP)["pid"])
-        channel.watch(pid)
-        return channel, pid
+        return Channel(ours), self._control.receive(time.monotonic() + WARM_UP)
 
     def end(self, pid: int) -> Ending:
-        with self._lock, contextlib.suppress(ChannelError):
+        with self._lock:
+            return self._end(pid)
+
+    def _end(self, pid: int) -> Ending:
+        with contextlib.suppress(ChannelError):
             self._control.send({"end": pid})
             return Ending(**self._control.receive(time.monotonic() + WARM_UP))
-        _kill_group(pid)
-        return Ending(signal.SIGKILL)
+        return Ending(signal.SIGKILL)  # the parent is gone, and its children with it
 
     def close(self) -> None:
         with self._lock:
             self._stop()
+            self._desk.cleanup()
 
     def _stop(self) -> None:
         # it hears that we hung up, ends its students' processes and leaves
@@ -98,16 +132,18 @@ class FreshProcesses(Nursery):
     def _spawn(self) -> None:
         self._running: dict[int, subprocess.Popen[bytes]] = {}
 
-    def _start(self, place: Path, limits: Limits) -> tuple[Channel, int]:
-        self.process, self._control = _launch(fresh=True)
-        channel, pid = super()._start(place, limits)
-        self._running[pid] = self.process
+    def _start(self, place: Path, limits: Limits) -> "Started":
+        self.process, self._control = _launch(self.around, fresh=True)
+        channel, said = self._order(place, limits)
+        self._running[said["pid"]] = self.process
         self._control.close()
-        return channel, pid
+        return Started(channel, int(said["pid"]), ())
 
     def end(self, pid: int) -> Ending:
         process = self._running.pop(pid)
-        _kill_group(pid)
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(pid, signal.SIGKILL)
         code = process.wait()
         return Ending(-code if code < 0 else code << 8)
 
@@ -116,21 +152,27 @@ class FreshProcesses(Nursery):
             self.end(pid)
 
 
-def _kill_group(pid: int) -> None:
-    for kill in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
+@dataclass(frozen=True)
+class Started:
+    """A student's process as it begins."""
+
+    channel: Channel
+    pid: int  # by which the nursery knows it
+    walls: tuple[str, ...]
 
 
-def _launch(fresh: bool) -> tuple[subprocess.Popen[bytes], Channel]:
+def _launch(
+    around: Surroundings, outer: Sequence[str] = (), fresh: bool = False
+) -> tuple[subprocess.Popen[bytes], Channel]:
     ours, theirs = socket.socketpair()
     # -P: the folder we stand in may hold a student's labkit.py
-    command = [sys.executable, "-P", "-m", "autograder.nursery", str(theirs.fileno()), *(["--fresh"] if fresh else [])]
+    module = [sys.executable, "-P", "-m", "autograder.nursery"]
+    command = [*outer, *module, str(theirs.fileno()), around.to_json(), *(["--fresh"] if fresh else [])]
     with theirs:
         process = subprocess.Popen(
             command,
             cwd="/",
-            env=_environment(),
+            env=_environment(around),
             pass_fds=[theirs.fileno()],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
@@ -147,11 +189,14 @@ def _launch(fresh: bool) -> tuple[subprocess.Popen[bytes], Channel]:
     return process, control
 
 
-def _environment() -> dict[str, str]:
+def _environment(around: Surroundings) -> dict[str, str]:
     """No word of the course, no key of the instructor's; one thread, which makes runs equal and forks safe."""
     ours = {str(Path(package.__path__[0]).parent) for package in (autograder, labkit)}
     return {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {
+        "HOME": around.desk,
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), *SYSTEM_PATH]),
         "PYTHONPATH": os.pathsep.join(sorted(ours)),
+        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
@@ -185,7 +230,8 @@ class Student:
 
     def __init__(self, nursery: Nursery, place: Path, limits: Limits) -> None:
         self.nursery, self.limits = nursery, limits
-        self.channel, self.pid = nursery.start(place, limits)
+        started = nursery.start(place, limits)
+        self.channel, self.pid, self.walls = started.channel, started.pid, started.walls
         self.deadline = time.monotonic() + limits.cpu_seconds * limits.patience
         self.ending: Ending | None = None
         self.run = Run()
@@ -203,6 +249,9 @@ class Student:
             self._collect({cell["id"] for cell in cells})
         except ChannelError as error:
             self._give_up(error)
+            if isinstance(error, Gone) and cells and not self.run.last:
+                # nothing of the student's had run by then
+                raise WorkersError(f"a submission's process ended before its first cell: {self.run.ended}") from error
         return self.run
 
     def _collect(self, expected: set[str]) -> None:
@@ -257,6 +306,8 @@ class Student:
 
 def _reason(ending: Ending) -> str:
     """In a student's words."""
+    if ending.why:
+        return ending.why
     if not os.WIFSIGNALED(ending.status):
         return f"the notebook ended its own process (exit code {os.waitstatus_to_exitcode(ending.status)})"
     number = os.WTERMSIG(ending.status)

@@ -1,5 +1,6 @@
 """The command `labkit`."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,31 @@ def plot(files: tuple[Path, ...], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for path in plots.everything(recordings, out):
         click.echo(path)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="RECORDING")
+@click.option("--at", "iteration", type=int, required=True, metavar="I", help="The iteration, from 1.")
+def replay(file: Path, iteration: int) -> None:
+    """Run a recording again from the checkpoint before iteration I, in numpy, and show both figures of I.
+
+    Data and settings are those that the file names. Ends with exit code 1 when a figure is off.
+
+    Example: labkit replay vanishing-relu.safetensors --at 431
+    """
+    from rich.console import Console
+
+    from labkit.deviations import at_iteration
+    from labkit.recording import Recording
+
+    recording = Recording.load(file)
+    found = at_iteration(recording, iteration)
+    # a file or a pipe has no width of its own
+    Console(width=None if sys.stdout.isatty() else 120).print(_figures(file, iteration, found))
+    if not found.calm:
+        click.echo("From here on rounding decides how this run goes on: its figures cannot be replayed.")
+    elif any(figure.off for figure in found.figures):
+        raise click.exceptions.Exit(1)
 
 
 @main.command()
@@ -190,6 +216,26 @@ def _outcome(recording: Any) -> str:
         f"{recording.iterations:,} iterations, {ended}, loss {recording.loss[-1]:.4g}, "
         f"training accuracy {accuracy:.1%}, {recording.origin.wall_time:.1f} s"
     )
+
+
+def _figures(file: Path, iteration: int, found: Any) -> Any:
+    """A replayed iteration as a rich table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(f"{file}: iteration {iteration:,}, replayed from {found.start:,}"), title_justify="left")
+    for head in ("", "layer", "recorded", "replayed", "deviation", "tolerance", "in units of", ""):
+        table.add_column(
+            head, justify="right" if head in ("recorded", "replayed", "deviation", "tolerance") else "left"
+        )
+    for figure in found.figures:
+        cells = (
+            figure.quantity.words, figure.layer, f"{figure.recorded:.7g}", f"{figure.replayed:.7g}",
+            f"{figure.deviation:.1e}", f"{figure.quantity.tolerance:.0e}", figure.quantity.scale,
+            "OFF" if figure.off else "",
+        )  # fmt: skip
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
 
 
 def _table(file: Path, recording: Any) -> Any:

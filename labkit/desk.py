@@ -113,7 +113,8 @@ class Workspace:
         head = "".join(_cell("th", i, text) for i, text in enumerate(COLUMNS))
         body = "".join(_html_row(row) for row in self._cells())
         below = "<br>".join(map(html.escape, self._sentences()))
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{below}</p>"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f'<div style="overflow-x:auto">{table}</div><p>{below}</p>'
 
 
 def _html_row(row: tuple[str, ...]) -> str:
@@ -122,9 +123,14 @@ def _html_row(row: tuple[str, ...]) -> str:
 
 
 def _cell(tag: str, column: int, text: str) -> str:
-    """JupyterLab's own table style does the rest, on its light and its dark themes."""
-    side = "right" if ALIGN[column] is str.rjust else "left"
-    return f'<{tag} style="text-align:{side}">{html.escape(text)}</{tag}>'
+    """JupyterLab's own table style does the rest, on its light and its dark themes.
+
+    No line wraps: the table's box scrolls, and a long value ends in an ellipsis, so that the columns after it show.
+    """
+    style = f"text-align:{'right' if ALIGN[column] is str.rjust else 'left'}; white-space:nowrap"
+    if COLUMNS[column] == "Value":
+        style += "; max-width:16em; overflow:hidden; text-overflow:ellipsis"
+    return f'<{tag} style="{style}">{html.escape(text)}</{tag}>'
 
 
 def workspace(namespace: Mapping[str, object] | None = None, path: str | Path | None = None) -> Workspace:

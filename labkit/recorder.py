@@ -108,18 +108,19 @@ class Recorder:
             self._flush()
 
     def end_epoch(self) -> None:
-        """End an epoch: take histograms, the probe batch and, every few epochs, a checkpoint."""
+        """End an epoch: take histograms, the probe batch and a checkpoint."""
         if self._done == (self.tape.epoch_end[-1] if self.tape.epoch_end else 0):
             raise RecordingError("this epoch recorded no iteration: call recorder.step(loss) in the loop over batches")
         self.tape.epoch(self._done, self._gradients[self._last])
         self._take_probe()
-        if len(self.tape.epoch_end) % self.checkpoint_epochs == 0:
+        due = len(self.tape.epoch_end) % self.checkpoint_epochs == 0
+        if due and self.tape.last_checkpoint != self._done:  # an epoch may have one iteration
             self._checkpoint()
 
     def recording(self, stopped: str = "") -> Recording:
         """What was recorded so far. `stopped` says why the run ended early, if it did."""
         self._flush()
-        early = self.tape.checkpoints[-1][0] != self._done
+        early = self.tape.last_checkpoint != self._done
         if early:
             self._checkpoint()
         found = self.tape.recording(0, self._origin(stopped))

@@ -27,8 +27,8 @@ FORMAT = 1
 STATISTICS = ("mean", "abs_mean", "sd", "norm", "abs_max", "zero_share", "nonfinite")
 HIDDEN_STATISTICS = ("mean", "abs_mean", "sd", "saturated", "dead")
 PROBE = 250  # images of the fixed probe batch: the first of the sample
-CHECKPOINT_EPOCHS = 5  # epochs from one checkpoint to the next; the start, the first step and the end have their own
-LARGEST_FILE = 512 * 2**20  # bytes; a recording of this package's labs has 1 to 10 million
+CHECKPOINT_EPOCHS = 1  # epochs from one checkpoint to the next; the start, the first step and the end have their own
+LARGEST_FILE = 512 * 2**20  # bytes; a recording of this package's labs has 1 to 11 million
 
 Array = NDArray[Any]
 

@@ -1,136 +1,374 @@
-"""Re-run a stretch of a recording from its checkpoint, in numpy and float64: how far is it off?
+"""Re-run stretches of a recording from their checkpoints, side by side, in numpy: what should it hold?
 
-The back-propagation here is written once more and apart from the one that trains, so that neither can hide the
-other's fault, and so that a grader needs no torch.
+A stretch is a run of consecutive iterations that begins at a checkpoint; from one to the next it is an epoch. The
+back-propagation here is written once more and apart from the one that trains, so that neither can hide the other's
+fault, and so that a grader needs no torch. K stretches are K networks, multiplied along a leading axis, with a column
+for each image: see `labkit.dense`. How far a recording is from its replay is told in `labkit.deviations`.
+
+Where an activation has a kink, rounding decides on which side of it a value beside it falls, and with it whether an
+image counts in a unit's gradient. Both sides are honest, so a replay lists these values, and takes the other side of
+those that it is told to turn.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from labkit import data, initialisations, theory
 from labkit.experiments import Experiment
 from labkit.recording import PROBE, STATISTICS, Recording, RecordingError
 
-Floats = NDArray[np.float64]
-Layers = list[tuple[Floats, Floats]]  # weights (outputs, inputs) and biases (outputs,), input side first
+Floats = NDArray[Any]  # float64, or float32 where a replay is asked to run in it
+Ints = NDArray[np.int64]
+Layers = list[tuple[Floats, Floats]]  # weights (..., outputs, inputs) and biases (..., outputs), input side first
+
+_SD = STATISTICS.index("sd")
+BLOCK_BYTES = 128 * 2**20  # of gradients and weights that wait for their statistics
+FLAT = 0.05  # an activation is saturated within this share of its range from a bound
+ZERO = 1e-5  # of a layer's sd, the largest so far: what is smaller may be 0 in float32
+ROOM = 1e-4  # of the spread of what is compared with a bound: float32 may find it on the other side
+KINKED = ("relu", "leaky_relu")
+BESIDE = 2e-5  # of a unit's mean |z|: after an epoch in float32, values are within 1e-6 (benchmarks/tolerance.py)
+MOST_BESIDE = 100  # listed for one layer at one iteration; where there are more, a network is dying
+
+
+@dataclass(frozen=True)
+class Kink:
+    """One value before an activation, so near 0 that rounding decides about its sign."""
+
+    row: int  # iteration within the stretch, from 0
+    layer: int  # from 0, input side first
+    unit: int
+    image: int  # in the mini-batch
 
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """N iterations that follow a checkpoint; shapes as in a Recording."""
+    """K stretches of N iterations; meanings as in a Recording, with the stretch in front."""
 
-    start: int  # iterations done before
-    loss: Floats  # (N,)
-    gradient: Floats  # (N, L, S)
-    update_norm: Floats  # (N, L)
-    weight_norm: Floats  # (N, L)
+    start: Ints  # (K,) iterations done before
+    loss: Floats  # (K, N)
+    gradient: Floats  # (K, N, L, S)
+    update_norm: Floats  # (K, N, L)
+    weight_norm: Floats  # (K, N, L)
+    weight_dot_gradient: Floats  # (K, N, L)
+    bias_dot_gradient: Floats  # (K, N, L)
+    bias_size: Floats  # (K, N, L) ||b|| ||dloss/db||, the largest that bias_dot_gradient can be
+    zero_most: Floats  # (K, N, L) share of the gradient that float32 may find to be 0
+    clip_factor: Floats  # (K, N)
+    last_gradient: tuple[Floats, ...]  # L of (K, weights): dloss/dW at the last iteration
+    parameters: Floats  # (K, P) after the last iteration, in a checkpoint's order
+    moments: Floats  # (K, M, P)
+    kinks: list[list[Kink]]  # K lists, in the order in which they were met
 
 
-def replay(recording: Recording, checkpoint: int, steps: int, experiment: Experiment | None = None) -> Replay:
-    """Run `steps` iterations from a checkpoint. Data and settings are `experiment`'s, the file's own when it is None.
+def replay(
+    recording: Recording,
+    checkpoints: Sequence[int],
+    steps: int,
+    experiment: Experiment | None = None,
+    dtype: DTypeLike = np.float64,
+    turned: Sequence[Sequence[Kink]] = (),
+    shake: Sequence[float] = (),
+) -> Replay:
+    """Run `steps` iterations from each checkpoint.
 
-    A stretch ends early where the experiment ends.
+    Data and settings are `experiment`'s, the file's own when it is None. Stretches end early where the first of them
+    reaches the experiment's end. `turned` has, for each stretch, the kinks of which it takes the other side; `shake`
+    has the share by which all its parameters are moved beforehand, up or down. A recording without an experiment, of
+    another network or without the optimiser's moments raises `RecordingError`, and so do stretches whose mini-batches
+    differ in size: those cannot go side by side.
     """
     e = experiment or recording.origin.experiment
     if e is None:
         raise RecordingError("this recording follows no experiment: only a recording with one can be replayed")
-    start = int(recording.checkpoint_iteration[checkpoint])
-    layers = _layers(recording, checkpoint, e)
-    moments = [recording.checkpoint_moment(checkpoint, name) for name in recording.origin.moments]
-    slots = [{k: v.astype(np.float64) for k, v in moment.items()} for moment in moments]
-    if e.optimizer == "adam" and len(slots) != 2:
-        raise RecordingError("this recording holds no moments of Adam: train it again")
-    images, labels = _data(e)
-    rows = []
-    for number in range(start, min(start + steps, e.iterations)):
-        epoch, batch = divmod(number, e.iterations_per_epoch)
-        chosen = _order(e, epoch)[batch]
-        loss, gradients = backpropagate(layers, images[chosen], labels[chosen], e)
-        factor = _clip(gradients, e.clip_norm)
-        gradients = [(w * factor, b * factor) for w, b in gradients]
-        after = _step(layers, gradients, slots, number + 1, e)
-        rows.append((loss, gradients, layers, after))
-        layers = after
+    if not has_network_of(recording, e):
+        raise RecordingError("the recorded network is not the experiment's: train it again as the assignment has it")
+    if recording.origin.moments != moments_of(e):
+        raise RecordingError(f"this recording holds no moments of {e.optimizer.capitalize()}: train it again")
+    run = _Stretches(recording, checkpoints, e, dtype, turned)
+    run.parameters = _shaken(run.parameters, shake)
+    steps = min(steps, e.iterations - int(run.start.max()))
+    rows = max(1, BLOCK_BYTES // (2 * run.parameters.nbytes))
+    # an experiment can explode, and then it does so in the replay, too
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        blocks = [run.block(min(rows, steps - first)) for first in range(0, steps, rows)]
     return Replay(
-        start,
-        np.array([loss for loss, *_ in rows]),
-        np.array([[statistics(w) for w, _ in gradients] for _, gradients, *_ in rows]),
-        np.array([[np.linalg.norm(a - b) for (a, _), (b, _) in zip(new, old, strict=True)] for _, _, old, new in rows]),
-        np.array([[np.linalg.norm(w) for w, _ in old] for _, _, old, _ in rows]),
+        start=run.start,
+        **{name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]},
+        last_gradient=tuple(w.reshape(len(run.start), -1) for w, _ in layers_of(run.last_gradient, e.widths)),
+        parameters=run.parameters,
+        moments=run.moments.swapaxes(0, 1),
+        kinks=run.kinks,
     )
+
+
+class _Stretches:
+    """K networks that train on from their checkpoints."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        checkpoints: Sequence[int],
+        e: Experiment,
+        dtype: DTypeLike,
+        turned: Sequence[Sequence[Kink]],
+    ) -> None:
+        chosen = list(checkpoints)
+        self.e = e
+        self.start: Ints = recording.checkpoint_iteration[chosen].astype(np.int64)
+        self.done = 0  # iterations since
+        self.parameters: Floats = recording.checkpoint_parameters[chosen].astype(dtype)
+        self.moments: Floats = np.ascontiguousarray(recording.checkpoint_moments[chosen].swapaxes(0, 1), dtype=dtype)
+        self.last_gradient: Floats = np.zeros_like(self.parameters)
+        self.turned = turned
+        self.kinks: list[list[Kink]] = [[] for _ in chosen]
+        self.images, self.labels = _data(e.observations, e.seed, e.pool)
+
+    def block(self, steps: int) -> dict[str, Floats]:
+        """The next iterations' figures, (K, steps, ...) each."""
+        e, own = self.e, self.parameters
+        parameters, gradients = (np.empty((n, *own.shape), own.dtype) for n in (steps + 1, steps))
+        losses, factors = (np.empty((steps, len(own)), own.dtype) for _ in range(2))
+        parameters[0] = own
+        for row in range(steps):
+            images, labels = self._batch()
+            layers, slopes = layers_of(parameters[row], e.widths), layers_of(gradients[row], e.widths)
+            turned = [(k, kink) for k, kinks in enumerate(self.turned) for kink in kinks if kink.row == self.done]
+            losses[row], before = _backpropagate(layers, images, labels, e, slopes, turned)
+            for k, kink in _kinks(before[:-1], e, self.done):
+                self.kinks[k].append(kink)
+            factors[row] = _clip(gradients[row], e.clip_norm)
+            parameters[row + 1] = parameters[row] - self._change(gradients[row])
+            self.done += 1
+        self.parameters, self.last_gradient = parameters[-1], gradients[-1]
+        found = {"loss": losses, "clip_factor": factors, **_figures(parameters, gradients, e.widths)}
+        return {name: values.swapaxes(0, 1) for name, values in found.items()}
+
+    def _batch(self) -> tuple[Floats, Ints]:
+        """Images (K, batch, inputs) and labels (K, batch) of the next iteration."""
+        at = (divmod(int(start) + self.done, self.e.iterations_per_epoch) for start in self.start)
+        chosen = [_order(self.e.observations, self.e.batch_size, self.e.seed, epoch)[batch] for epoch, batch in at]
+        if len({len(indices) for indices in chosen}) > 1:
+            raise RecordingError("these stretches have mini-batches of different sizes: replay them one by one")
+        indices = np.stack(chosen)
+        return self.images[indices].astype(self.parameters.dtype, copy=False), self.labels[indices]
+
+    def _change(self, g: Floats) -> Floats:
+        """(K, P) what the optimiser's next step takes off the parameters (Kingma & Ba 2015, Algorithm 1)."""
+        rate = self.e.learning_rate
+        if self.e.optimizer == "sgd":
+            return rate * g
+        mean, square = self.moments
+        mean *= 0.9
+        mean += 0.1 * g
+        square *= 0.999
+        square += 0.001 * g * g
+        number = (self.start + self.done + 1.0)[:, None]
+        m, v = (1 - beta**number for beta in (0.9, 0.999))
+        change: Floats = (rate / m).astype(g.dtype) * mean
+        change /= np.sqrt(square / v.astype(g.dtype)) + 1e-8
+        return change
+
+
+def _figures(parameters: Floats, gradients: Floats, widths: Sequence[int]) -> dict[str, Floats]:
+    """The figures of `steps` iterations, (steps, K, L, ...) each, from rows (steps + 1, K, P) and (steps, K, P)."""
+    columns: dict[str, list[Floats]] = {}
+    for (w, b), (g, d) in zip(layers_of(parameters, widths), layers_of(gradients, widths), strict=True):
+        w, g = (x.reshape(*x.shape[:2], -1) for x in (w, g))
+        taken = statistics(g)
+        found = {
+            "gradient": taken,
+            "zero_most": _nearly_zero(g, np.maximum.accumulate(taken[..., _SD], axis=0)),
+            "update_norm": _norm(w[1:] - w[:-1]),
+            "weight_norm": _norm(w[:-1]),
+            "weight_dot_gradient": _dot(w[:-1], g),
+            "bias_dot_gradient": _dot(b[:-1], d),
+            "bias_size": _norm(b[:-1]) * _norm(d),
+        }
+        for name, values in found.items():
+            columns.setdefault(name, []).append(values)
+    return {name: np.stack(values, axis=2) for name, values in columns.items()}
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeReplay:
-    """What the fixed probe batch shows at a checkpoint; meanings as in a Recording."""
+class Probes:
+    """What the fixed probe batch shows at C checkpoints; meanings as in a Recording.
 
-    loss: float
-    accuracy: float
-    output_error: float
-    hidden_size: Floats  # (A,) mean |h|
-    gradient: Floats  # (L, S)
+    A figure that counts has two bounds, least first: a value beside the bound of what is counted may be on either side.
+    """
 
-
-def probe(recording: Recording, checkpoint: int, experiment: Experiment) -> ProbeReplay:
-    """What the experiment's probe batch shows of the network as it was at a checkpoint."""
-    layers = _layers(recording, checkpoint, experiment)
-    images, labels = _data(experiment)
-    images, labels = images[:PROBE], labels[:PROBE]
-    inputs, _, log_p = forward(layers, images, experiment)
-    p = np.exp(log_p)
-    loss, gradients = backpropagate(layers, images, labels, experiment)
-    return ProbeReplay(
-        loss=loss,
-        accuracy=float((p.argmax(axis=1) == labels).mean()),
-        output_error=float(np.abs(p - np.eye(p.shape[1])[labels]).mean()),
-        hidden_size=np.array([np.abs(h).mean() for h in inputs[1:]]),
-        gradient=np.array([statistics(w) for w, _ in gradients]),
-    )
+    loss: Floats  # (C,)
+    accuracy: Floats  # (C, 2)
+    output_error: Floats  # (C,)
+    hidden: Floats  # (C, A, 3) mean, mean |.| and sd
+    flat: Floats  # (C, A, 2, 2) saturated and dead
+    gradient: Floats  # (C, L, S)
+    zero_most: Floats  # (C, L) as in a Replay
+    gradients: tuple[Floats, ...]  # L of (C, weights): the gradients themselves
+    kinks: list[list[Kink]]  # C lists
 
 
-def forward(layers: Layers, images: Floats, e: Experiment) -> tuple[list[Floats], list[Floats], Floats]:
-    """What goes into each layer (batch, inputs), what comes out of it before the activation (batch, outputs), and the
-    logarithms of the softmax (batch, classes)."""
-    inputs, before = [images], []
-    for weights, biases in layers:
-        before.append(inputs[-1] @ weights.T + biases)
-        inputs.append(theory.value(e.activation, before[-1]))
-    z = before[-1] - before[-1].max(axis=1, keepdims=True)
-    return inputs[:-1], before, z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+def probe(
+    recording: Recording,
+    checkpoints: Sequence[int],
+    experiment: Experiment,
+    turned: Sequence[Sequence[Kink]] = (),
+    shake: Sequence[float] = (),
+) -> Probes:
+    """What the experiment's probe batch shows of the networks as they were at some checkpoints.
+
+    `turned` has, for each checkpoint, the kinks of which it takes the other side; `shake` as in `replay`.
+    """
+    parameters = _shaken(recording.checkpoint_parameters[list(checkpoints)].astype(experiment.dtype), shake)
+    layers = layers_of(parameters, experiment.widths)
+    images, labels = _data(experiment.observations, experiment.seed, experiment.pool)
+    images, labels = images[:PROBE].astype(parameters.dtype), labels[:PROBE]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        inputs, before, log_p = forward(layers, images, experiment)
+        p = np.exp(log_p)
+        gradients = _like(layers)
+        sides = [(k, kink) for k, kinks in enumerate(turned) for kink in kinks]
+        loss, _ = _backpropagate(layers, images, labels, experiment, gradients, sides)
+        kinks: list[list[Kink]] = [[] for _ in checkpoints]
+        for k, kink in _kinks(before[:-1], experiment, 0):
+            kinks[k].append(kink)
+        right = np.take_along_axis(before[-1], labels[None, None], axis=1)[:, 0]
+        others = before[-1].copy()
+        np.put_along_axis(others, np.broadcast_to(labels, right.shape)[:, None], -np.inf, axis=1)
+        lead, room = right - others.max(axis=1), ROOM * before[-1].std(axis=(1, 2))[:, None]
+        flat = [_flat(h, z, experiment.activation) for h, z in zip(inputs[1:], before[:-1], strict=True)]
+        rows = [w.reshape(len(w), -1) for w, _ in gradients]
+        p_right = np.take_along_axis(p, labels[None, None], axis=1)[:, 0]
+        return Probes(
+            loss=loss,
+            accuracy=np.stack([(lead > room).mean(axis=1), (lead >= -room).mean(axis=1)], axis=-1),
+            output_error=2 * (1 - p_right).mean(axis=1) / p.shape[1],
+            hidden=np.stack([_sizes(h) for h in inputs[1:]], axis=1) if flat else np.zeros((len(p), 0, 3)),
+            flat=np.stack(flat, axis=1) if flat else np.zeros((len(p), 0, 2, 2)),
+            gradient=(taken := np.stack([statistics(g) for g in rows], axis=1)),
+            zero_most=np.stack([_nearly_zero(g, taken[:, k, _SD]) for k, g in enumerate(rows)], axis=1),
+            gradients=tuple(rows),
+            kinks=kinks,
+        )
 
 
-def backpropagate(layers: Layers, images: Floats, labels: NDArray[np.int64], e: Experiment) -> tuple[float, Layers]:
-    """Mean cross-entropy in nats of images (batch, inputs), and its gradients in the layers' shapes."""
-    inputs, before, log_p = forward(layers, images, e)
-    rows = np.arange(len(labels))
+def _sizes(h: Floats) -> Floats:
+    """(C, 3) mean, mean |.| and sd of an activation (C, units, batch)."""
+    axes = (1, 2)
+    return np.stack([h.mean(axis=axes), np.abs(h).mean(axis=axes), h.std(axis=axes)], axis=-1)
+
+
+def _flat(h: Floats, z: Floats, activation: str) -> Floats:
+    """(C, 2, 2) saturated and dead share of h = a(z), (C, units, batch), and of each its bounds."""
+    bounds = []
+    for sign in (-1, 1):
+        if activation == "relu":
+            flat = z <= sign * ROOM * z.std(axis=(1, 2), keepdims=True)
+        elif activation == "sigmoid":
+            flat = np.abs(h - 0.5) > 0.5 - FLAT - sign * ROOM
+        elif activation == "tanh":
+            flat = np.abs(h) > 1 - 2 * FLAT - sign * ROOM
+        else:
+            flat = np.zeros(h.shape, dtype=bool)
+        share = flat.mean(axis=2)
+        bounds.append(np.stack([share.mean(axis=1), (share == 1).mean(axis=1)], axis=-1))
+    return np.stack(bounds, axis=-1)
+
+
+def forward(
+    layers: Layers, images: Floats, e: Experiment, turned: Sequence[tuple[int, Kink]] = ()
+) -> tuple[list[Floats], list[Floats], Floats]:
+    """What goes into each layer (..., inputs, batch), what comes out of it before the activation (..., outputs,
+    batch), and the logarithms of the softmax (..., classes, batch), for images (..., batch, inputs)."""
+    inputs, before = [images.swapaxes(-1, -2)], []
+    for index, (weights, biases) in enumerate(layers):
+        before.append(weights @ inputs[-1] + biases[..., None])
+        for k, kink in turned:
+            if kink.layer == index:
+                before[-1][k, kink.unit, kink.image] *= -1
+        inputs.append(theory.value(e.activation, before[-1]).astype(weights.dtype, copy=False))
+    z = before[-1] - before[-1].max(axis=-2, keepdims=True)
+    return inputs[:-1], before, z - np.log(np.exp(z).sum(axis=-2, keepdims=True))
+
+
+def backpropagate(layers: Layers, images: Floats, labels: Ints, e: Experiment) -> tuple[Floats, Layers]:
+    """Mean cross-entropy in nats (...) of images (..., batch, inputs) with labels (..., batch), and its gradients in
+    the layers' shapes."""
+    gradients = _like(layers)
+    loss, _ = _backpropagate(layers, images, labels, e, gradients)
+    return loss, gradients
+
+
+def _like(layers: Layers) -> Layers:
+    return [(np.empty_like(w), np.empty_like(b)) for w, b in layers]
+
+
+def _backpropagate(
+    layers: Layers,
+    images: Floats,
+    labels: Ints,
+    e: Experiment,
+    gradients: Layers,
+    turned: Sequence[tuple[int, Kink]] = (),
+) -> tuple[Floats, list[Floats]]:
+    """Write the gradients; give the loss, and what comes out of each layer before the activation."""
+    inputs, before, log_p = forward(layers, images, e, turned)
+    shape = (*log_p.shape[:-2], 1, log_p.shape[-1])
+    known = np.broadcast_to(labels[..., None, :], shape)
     d = np.exp(log_p)
-    d[rows, labels] -= 1
-    d /= len(labels)
-    gradients: Layers = []
+    np.put_along_axis(d, known, np.take_along_axis(d, known, axis=-2) - 1, axis=-2)
+    d /= log_p.shape[-1]
     for index in reversed(range(len(layers))):
-        gradients.append((d.T @ inputs[index], d.sum(axis=0)))
+        np.matmul(d, inputs[index].swapaxes(-1, -2), out=gradients[index][0])
+        np.sum(d, axis=-1, out=gradients[index][1])
         if index:
-            d = (d @ layers[index][0]) * theory.slope(e.activation, before[index - 1])
-    return -float(log_p[rows, labels].mean()), gradients[::-1]
+            slope = theory.slope(e.activation, before[index - 1]).astype(d.dtype, copy=False)
+            d = (layers[index][0].swapaxes(-1, -2) @ d) * slope
+    return -np.take_along_axis(log_p, known, axis=-2).mean(axis=(-1, -2)), before
+
+
+def _kinks(before: list[Floats], e: Experiment, row: int) -> list[tuple[int, Kink]]:
+    """The values (K, units, batch) of each layer that lie beside the activation's kink, and whose they are.
+
+    What is exactly 0 is so in every kind of numbers: units without any input.
+    """
+    if e.activation not in KINKED:
+        return []
+    found = []
+    for layer, z in enumerate(before):
+        size = np.abs(z)
+        scale = size.mean(axis=-1, keepdims=True)
+        near = np.argwhere((size < BESIDE * scale) & (size > 0) & (scale < np.inf))
+        found += [(k, Kink(row, layer, unit, image)) for k, unit, image in near[:MOST_BESIDE].tolist()]
+    return found
 
 
 def statistics(values: Floats) -> Floats:
-    """(S,) statistics of one matrix, in STATISTICS order."""
-    size = np.abs(values)
+    """(..., n) to (..., S) statistics in STATISTICS order, in float64."""
+    n = values.shape[-1]
+    size, mean = np.abs(values), values.mean(axis=-1, dtype=np.float64)
     found = {
-        "mean": values.mean(),
-        "abs_mean": size.mean(),
-        "sd": values.std(),
-        "norm": np.linalg.norm(values),
-        "abs_max": size.max(),
-        "zero_share": (values == 0).mean(),
-        "nonfinite": np.count_nonzero(~np.isfinite(values)),
+        "mean": mean,
+        "abs_mean": size.mean(axis=-1, dtype=np.float64),
+        "sd": _norm(values - mean[..., None].astype(values.dtype)) / np.sqrt(n),
+        "norm": _norm(values),
+        "abs_max": size.max(axis=-1),
+        "zero_share": 1 - np.count_nonzero(values, axis=-1) / n,
+        "nonfinite": np.count_nonzero(~np.isfinite(values), axis=-1),
     }
-    return np.array([found[name] for name in STATISTICS], dtype=np.float64)
+    return np.stack([found[name] for name in STATISTICS], axis=-1).astype(np.float64)
+
+
+def _nearly_zero(values: Floats, spread: Floats) -> Floats:
+    """(...) share of values (..., n) that rounding cannot tell from 0, where their spread is (...)."""
+    small: Floats = np.count_nonzero(np.abs(values) <= ZERO * spread[..., None], axis=-1) / values.shape[-1]
+    return small
 
 
 def start_of(experiment: Experiment) -> Floats:
@@ -139,48 +377,63 @@ def start_of(experiment: Experiment) -> Floats:
     return np.concatenate([w.ravel() for w, _ in layers] + [b for _, b in layers])
 
 
-def _layers(recording: Recording, checkpoint: int, e: Experiment) -> Layers:
-    kept = recording.checkpoint(checkpoint)
-    names = [f"fc_{index}" for index in range(1, len(e.widths))]
-    shapes = {
-        f"{name}.weight": shape for name, shape in zip(names, zip(e.widths[1:], e.widths, strict=False), strict=True)
-    }
-    if any(kept.get(name, np.zeros(0)).shape != shape for name, shape in shapes.items()):
-        raise RecordingError("the recorded network is not the experiment's: train it again as the assignment has it")
-    return [(kept[f"{n}.weight"].astype(np.float64), kept[f"{n}.bias"].astype(np.float64)) for n in names]
+def has_network_of(recording: Recording, e: Experiment) -> bool:
+    """Are the recorded layers and parameters, their names and shapes, those of the experiment's network?"""
+    matrices = tuple(zip(e.widths[1:], e.widths, strict=False))
+    layers = tuple(f"fc_{number}" for number in range(1, len(e.widths)))
+    weights = tuple((f"{layer}.weight", shape) for layer, shape in zip(layers, matrices, strict=True))
+    biases = tuple((f"{layer}.bias", shape[:1]) for layer, shape in zip(layers, matrices, strict=True))
+    origin = recording.origin
+    return (origin.layers, origin.shapes, origin.parameters) == (layers, matrices, weights + biases)
 
 
-def _step(layers: Layers, gradients: Layers, slots: list[dict[str, Floats]], number: int, e: Experiment) -> Layers:
-    after = []
-    for index, (values, slopes) in enumerate(zip(layers, gradients, strict=True), start=1):
-        names = (f"fc_{index}.weight", f"fc_{index}.bias")
-        after.append(tuple(_update(v, g, slots, n, number, e) for v, g, n in zip(values, slopes, names, strict=True)))
-    return [(w, b) for w, b in after]
+def layers_of(flat: Floats, widths: Sequence[int]) -> Layers:
+    """Weights and biases of each layer as views of rows (..., P) in a checkpoint's order."""
+    shapes = [(fan_out, fan_in) for fan_in, fan_out in pairwise(widths)]
+    sizes = [a * b for a, b in shapes] + [a for a, _ in shapes]
+    parts = np.split(flat, np.cumsum(sizes)[:-1], axis=-1)
+    matrices = [part.reshape(*flat.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=False)]
+    return list(zip(matrices, parts[len(shapes) :], strict=True))
 
 
-def _update(values: Floats, g: Floats, slots: list[dict[str, Floats]], name: str, number: int, e: Experiment) -> Floats:
-    if e.optimizer == "sgd":
-        return values - e.learning_rate * g
-    mean, square = slots
-    mean[name] = 0.9 * mean[name] + 0.1 * g
-    square[name] = 0.999 * square[name] + 0.001 * g * g
-    m, v = mean[name] / (1 - 0.9**number), square[name] / (1 - 0.999**number)
-    return values - e.learning_rate * m / (np.sqrt(v) + 1e-8)
+def moments_of(e: Experiment) -> tuple[str, ...]:
+    """Names of the moments that the experiment's optimiser keeps."""
+    return ("exp_avg", "exp_avg_sq") if e.optimizer == "adam" else ()
 
 
-def _clip(gradients: Layers, largest: float | None) -> float:
+def _shaken(parameters: Floats, shake: Sequence[float]) -> Floats:
+    """Rows (K, P), the values of each moved by a share of themselves, up or down."""
+    if not shake:
+        return parameters
+    signs = np.where(np.arange(parameters.shape[1]) % 3, 1, -1)
+    moved: Floats = (parameters * (1 + np.outer(shake, signs))).astype(parameters.dtype)
+    return moved
+
+
+def _norm(values: Floats) -> Floats:
+    return np.sqrt(_dot(values, values))
+
+
+def _dot(a: Floats, b: Floats) -> Floats:
+    found: Floats = np.einsum("...i,...i->...", a, b)
+    return found
+
+
+def _clip(gradients: Floats, largest: float | None) -> Floats:
+    """(K,) the factor by which each row of gradients (K, P) is scaled down, which is done in place."""
     if largest is None:
-        return 1.0
-    norm = math.sqrt(sum(float((w * w).sum() + (b * b).sum()) for w, b in gradients))
-    return min(1.0, largest / (norm + 1e-6))
+        return np.ones(len(gradients), gradients.dtype)
+    factor: Floats = np.minimum(1, largest / (_norm(gradients) + 1e-6)).astype(gradients.dtype)
+    gradients *= factor[:, None]
+    return factor
 
 
 @lru_cache(maxsize=2)
-def _data(e: Experiment) -> tuple[Floats, NDArray[np.int64]]:
-    drawn = data.student_digits(e.observations, seed=e.seed, pool=e.pool)
-    return drawn.images.reshape(len(drawn), -1).astype(np.float64), drawn.labels
+def _data(observations: int, seed: int, pool: int) -> tuple[Floats, Ints]:
+    drawn = data.student_digits(observations, seed=seed, pool=pool)
+    return drawn.images.reshape(len(drawn), -1), drawn.labels
 
 
-@lru_cache(maxsize=64)
-def _order(e: Experiment, epoch: int) -> list[NDArray[np.int64]]:
-    return data.epoch_batches(e, epoch)
+@lru_cache(maxsize=128)
+def _order(observations: int, batch_size: int, seed: int, epoch: int) -> list[Ints]:
+    return data.batches(observations, batch_size, seed, epoch)

@@ -165,9 +165,10 @@ class Tape:
         self.blocks: list[dict[str, Array]] = []
         self.epochs: list[dict[str, Array]] = []
         self.probes: list[dict[str, Array]] = []
-        self.checkpoints: list[tuple[int, Array, Array]] = []
+        self.checkpoints: list[tuple[int, Array]] = []  # iterations done, and parameters and moments (K, 1 + M, P)
         self.epoch_end: list[int] = []
         self._last_gradients: list[Tensor] = []
+        self._copied: list[tuple[int, Tensor]] = []  # checkpoints that wait for their way to the host, (1 + M, K P)
         self._waiting: list[tuple[Probe | None, Tensor]] = []
         rows = networks * len(layout.layers)
         self.gradient_bins, self.weight_bins = CommonBins(rows, bins), CommonBins(rows, bins)
@@ -221,6 +222,7 @@ class Tape:
         if len(self._waiting) == PROBE_ROWS:
             self._take_probes()
             self._take_last_gradients()
+            self._take_checkpoints()
 
     def _take_probes(self) -> None:
         """Statistics of the probe rows that wait, in bulk."""
@@ -262,9 +264,22 @@ class Tape:
 
     def checkpoint(self, iterations: int, parameters: Tensor, moments: Sequence[Tensor]) -> None:
         """Keep all parameters (K P,) and the optimiser's moments as they are after this many iterations."""
-        kept = [np.stack(_split(self.layout, row, self.networks)) for row in (parameters, *moments)]
-        kept_moments = np.stack(kept[1:], axis=1) if moments else np.zeros((self.networks, 0, kept[0].shape[1]))
-        self.checkpoints.append((iterations, kept[0], kept_moments))
+        self._copied.append((iterations, torch.stack([parameters, *moments])))
+
+    @property
+    def last_checkpoint(self) -> int | None:
+        """Iterations that were done when the latest checkpoint was taken."""
+        taken = self._copied or self.checkpoints
+        return taken[-1][0] if taken else None
+
+    def _take_checkpoints(self) -> None:
+        """Checkpoints that wait, in bulk: each network's parameters one after another."""
+        if not self._copied:
+            return
+        parts = self.layout.views(torch.stack([rows for _, rows in self._copied]), self.networks)
+        each = torch.cat(parts, dim=-1).transpose(1, 2).cpu().numpy()
+        self.checkpoints.extend(zip([at for at, _ in self._copied], each, strict=True))
+        self._copied.clear()
 
     def _counts(self, rows: Tensor, edges: Tensor) -> Array:
         """(N, L K, B) counts of each matrix of rows (N, K P) between outer edges (N, L, K, 2), layer by layer."""
@@ -277,6 +292,7 @@ class Tape:
         """The recording of one of the K networks."""
         self._take_probes()
         self._take_last_gradients()
+        self._take_checkpoints()
         layers, dtype = len(self.layout.layers), np.dtype(origin.dtype)
         # an interrupt may fall between the end of an epoch and its probe row: then the epoch has not ended
         epochs = min(len(self.epochs), len(self.weight_bins.counts) - 1)
@@ -328,9 +344,9 @@ class Tape:
             weight=by_layer("weight", 2),
             weight_counts=common(self.weight_bins),
             weight_range=self.weight_bins.range[rows].astype(dtype),
-            checkpoint_iteration=np.array([at for at, _, _ in self.checkpoints], dtype=np.int64),
-            checkpoint_parameters=np.stack([row[network] for _, row, _ in self.checkpoints]).astype(dtype),
-            checkpoint_moments=np.stack([moments[network] for _, _, moments in self.checkpoints]).astype(dtype),
+            checkpoint_iteration=np.array([at for at, _ in self.checkpoints], dtype=np.int64),
+            checkpoint_parameters=np.stack([kept[network, 0] for _, kept in self.checkpoints]).astype(dtype),
+            checkpoint_moments=np.stack([kept[network, 1:] for _, kept in self.checkpoints]).astype(dtype),
         )
 
 
@@ -367,9 +383,3 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 def _to_host(values: dict[str, Tensor]) -> dict[str, Array]:
     return {name: value.detach().cpu().numpy() for name, value in values.items()}
-
-
-def _split(layout: Layout, row: Tensor, networks: int) -> list[Array]:
-    """A flat row (K P,) as the K networks' own rows (P,), on the host."""
-    both = torch.cat(layout.views(row.detach(), networks), dim=-1)
-    return list(both.cpu().numpy().copy())

@@ -7,11 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from labkit import data
 from labkit.dense import Stack
 from labkit.experiments import Experiment, ExperimentError
+from labkit.progress import bar
 from labkit.recorder import BLOCK_BYTES, origin, tensors
 from labkit.recording import PROBE, Recording, RecordingError, checkpoint_iterations
 from labkit.tape import Tape
@@ -39,8 +40,9 @@ def train(
 
     With `save`, the recording is written there; when that file already holds this very experiment, run to its end,
     it is read instead of trained again. `device` is a GPU where there is one, else the CPU. `watch` is called with
-    the recordings so far at the end of every epoch. An interrupt keeps what was recorded so far in a file that says
-    so. A loss that is not finite ends the run; the recording keeps it and says so.
+    the recordings so far at the end of every epoch; one that has a method `due` only when that says so, and at the
+    last epoch. An interrupt keeps what was recorded so far in a file that says so. A loss that is not finite ends the
+    run; the recording keeps it and says so.
     """
     return train_many([experiment], None if save is None else [save], device=device, watch=watch, progress=progress)[0]
 
@@ -179,24 +181,25 @@ class _Run:
     def _train(self) -> None:
         self._probe()
         self._checkpoint()
-        bar = tqdm(
-            total=self.first.iterations,
-            desc=" + ".join(e.name for e in self.experiments),
-            unit="it",
-            disable=None if self.progress else True,
-            mininterval=0.2,
-        )
-        with bar:
+        names = " + ".join(e.name.rpartition("/")[2] for e in self.experiments)
+        with bar(self.first.iterations, names, self.progress) as shown:
             for epoch in range(self.first.epochs):
                 self._epoch(epoch)
-                bar.update(self.first.iterations_per_epoch)
-                bar.set_postfix_str(self._postfix(epoch))
+                if shown.due() or epoch + 1 == self.first.epochs:
+                    shown.set_postfix_str(self._postfix(epoch), refresh=False)
+                shown.update(self.first.iterations_per_epoch)
                 if not self._still_finite():
                     self.stopped = f"the loss is not finite since epoch {epoch + 1}"
-                if self.watch:
+                if self.watch and self._due(epoch):
                     self.watch(self.recordings("still running"))
                 if self.stopped:
                     return
+
+    def _due(self, epoch: int) -> bool:
+        """Does the watch want to see this epoch? The last one is shown in any case."""
+        last = self.stopped or epoch + 1 == self.first.epochs
+        asks = getattr(self.watch, "due", None)
+        return bool(last or asks is None or asks())
 
     @property
     def _done(self) -> int:
@@ -229,7 +232,7 @@ class _Run:
 
     def _last_checkpoint(self) -> None:
         """The end of a run that stopped early has a checkpoint, too."""
-        if not self.tape.checkpoints or self.tape.checkpoints[-1][0] != self._done:
+        if self.tape.last_checkpoint != self._done:
             self._checkpoint()
 
     def _still_finite(self) -> bool:
@@ -245,10 +248,10 @@ class _Run:
             self.filled = 0
 
     def _postfix(self, epoch: int) -> str:
-        row = self.filled - 1
-        parts = [f"epoch {epoch + 1}/{self.first.epochs}"]
-        for k, e in enumerate(self.experiments):
+        row, losses, ratios = self.filled - 1, [], []
+        for k in range(len(self.experiments)):
             first, last = self.stack.first_and_last_size(row, k)
-            ratio = last / first if first else float("inf")
-            parts.append(f"{e.activation} loss {self.stack.losses[row, k]:.3g} last/first {ratio:.2g}")
-        return ", ".join(parts)
+            losses.append(f"{self.stack.losses[row, k]:.2g}")
+            ratios.append(f"{last / first if first else float('inf'):.2g}")
+        done = f"epoch {epoch + 1}/{self.first.epochs}"
+        return f"{done}, loss {' and '.join(losses)}, last/first {' and '.join(ratios)}"

@@ -227,7 +227,7 @@ def test_is_a_network_asked_for_its_outputs(evidence):
 
 @pytest.mark.parametrize(("ask", "kind", "words"), [
     (lambda e: e.call("bild", 3), Missing, "there is no function bild"),
-    (lambda e: e.value("nummer"), Missing, "there is no variable nummer"),
+    (lambda e: e.value("nummer"), Missing, "variable nummer: not answered yet, or"),
     (lambda e: e.call("number"), Failed, "number is a int, not a function"),
     (lambda e: e.call("fails", "luck"), Failed, "fails('luck') raised ValueError: no luck"),
     (lambda e: e.call("leaves"), Failed, "leaves() raised SystemExit"),
@@ -246,6 +246,35 @@ def test_does_each_failure_have_its_sentence(evidence, capsys, ask, kind, words)
     assert capsys.readouterr() == ("", "")
 
 
+BLANKS = """
+def blank(x):
+    # YOUR CODE HERE
+    raise NotImplementedError()
+def calls_it(x):
+    return blank(x) + 1
+def other(x):
+    raise NotImplementedError("no such layer")
+"""
+
+
+def test_is_an_untouched_answer_called_not_answered(tmp_path):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    try:
+        shell = InteractiveShell.instance(user_ns={"__name__": "__main__"})
+        shell.run_cell(BLANKS)
+        evidence = live_evidence(shell.user_ns, tmp_path)
+        with pytest.raises(Missing) as raised:
+            evidence.call("blank", 1)
+        assert (raised.value.found, raised.value.help) == ("blank is not answered yet", "")
+        for name, words in (("calls_it", "raise NotImplementedError()"), ("other", 'NotImplementedError("no such')):
+            with pytest.raises(Failed, match="raised NotImplementedError") as raised:
+                evidence.call(name, 1)
+            assert words in raised.value.help
+    finally:
+        InteractiveShell.clear_instance()
+
+
 def test_is_an_object_only_named(evidence):
     assert evidence.call("gives_object") == {"kind": "object", "class": "object"}
 
@@ -253,6 +282,7 @@ def test_is_an_object_only_named(evidence):
 @pytest.mark.parametrize("reply", [
     None, 3, [], {}, "value", {"value": {"pickle": "x"}}, {"value": [[[]] * 3, {"array": 1}]}, {"error": None},
     {"error": {"a": 1}, "line": 5}, {"stopped": "<b>"}, {"missing": "everything"}, {"unfit": ["x"] * 1000},
+    {"missing": "answer"},
 ])  # fmt: skip
 def test_does_a_forged_reply_fail_the_check_and_never_break_it(tmp_path, reply):
     evidence = AnsweredEvidence([tmp_path], "ada", 0, lambda request: reply)
@@ -314,7 +344,7 @@ def test_is_an_end_noticed_where_a_child_keeps_the_socket(ends):
     child = os.fork()
     if child == 0:
         os._exit(0)
-    ours.watch(child)
+    ours.watch(os.pidfd_open(child))
     with pytest.raises(Gone):
         ours.receive(deadline=channel.time.monotonic() + 10)
     os.waitpid(child, 0)

@@ -2,19 +2,23 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from autograder import classroom, course, grading, report, results
+from autograder import classroom, cli, course, grading, regrading, report, results
 from autograder.checks import Verdict
 from autograder.cli import main, sentence
 from autograder.grading import Outcome
+from autograder.regrading import Change, Regraded
 from autograder.results import Outputs, QuestionResult, Result
 
 LAB = "vanishing_gradients"
-COMMANDS = ("demo", "init", "build", "release", "simulate", "grade", "report", "export")
-IN_A_COURSE = [["build"], ["release", LAB], ["simulate", LAB], ["grade", LAB], ["report", LAB], ["export", LAB]]
+COMMANDS = ("audit", "build", "demo", "export", "grade", "init", "regrade", "release", "report", "similarity",
+            "simulate")  # fmt: skip
+IN_A_COURSE = [["build"], ["release", LAB], ["simulate", LAB], ["grade", LAB], ["report", LAB], ["export", LAB],
+               ["regrade", LAB, "--checks"], ["similarity", LAB]]  # fmt: skip
 
 
 def run(*arguments):
@@ -70,12 +74,18 @@ def test_is_a_directory_that_is_no_course_named(tmp_path, arguments):
     (["grade", LAB], "release"),
     (["report", LAB], f"autograder grade {LAB}"),
     (["export", LAB], f"autograder grade {LAB}"),
+    (["regrade", LAB, "--checks"], "release"),
+    (["grade", LAB, "--explain", "ada", "model_loss"], "release"),
+    (["similarity", LAB], f"autograder release {LAB}"),
 ])  # fmt: skip
 def test_is_what_is_missing_said_in_one_sentence(made, arguments, words):
     assert words in said(run(*arguments, "--course", made))
 
 
-@pytest.mark.parametrize("arguments", [["grade"], ["simulate", LAB, "--students", "0"], ["no-such-command"]])
+@pytest.mark.parametrize("arguments", [
+    ["grade"], ["simulate", LAB, "--students", "0"], ["no-such-command"],
+    ["grade", LAB, "--explain", "ada"], ["similarity", LAB, "--threshold", "2"],
+])  # fmt: skip
 def test_is_a_wrong_use_told_apart_from_a_failure(made, arguments):
     assert run(*arguments).exit_code == 2
 
@@ -152,6 +162,41 @@ def test_does_grade_fail_when_the_grader_failed(made, monkeypatch):
     assert "bela" in result.stderr
 
 
+CHANGES = [
+    Regraded("ada[red]", "changed", "", (Change("Twice", 0, 2.5, ("double_values: ✗ → ✓ [b]holds[/b] \x1b[31m",)),)),
+    Regraded("bela", "same", needs_execution=("Twice",)),
+    Regraded("chidi", "same", needs_execution=("Twice",)),
+    Regraded("dilnoza", "left", "what was handed in changed"),
+]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_does_regrade_show_whose_marks_changed_and_why(made, monkeypatch, dry_run):
+    asked = []
+    monkeypatch.setattr(regrading, "regrade", lambda *_, **options: asked.append(options) or CHANGES)
+    shown = run("regrade", LAB, "--checks", *(["--dry-run"] if dry_run else []), "--course", made)
+    assert shown.exit_code == 0
+    assert asked == [{"dry_run": dry_run}]
+    for words in ("ada[red]", "2.5", "double_values: ✗ → ✓ [b]holds[/b]", "dilnoza was left as it is: what was",
+                  "Twice: needs execution, and keeps its mark", "something new of bela, chidi",
+                  f"1 of 4 {'would change; nothing was written' if dry_run else 'changed'}"):  # fmt: skip
+        assert words in shown.output
+    assert "\x1b" not in shown.output
+
+
+def test_has_regrade_to_be_told_that_only_checks_run(made):
+    result = run("regrade", LAB, "--course", made)
+    assert result.exit_code == 2
+    assert "say --checks" in result.stderr
+
+
+def test_does_regrade_fail_when_a_student_has_no_outcome(made, monkeypatch):
+    monkeypatch.setattr(regrading, "regrade", lambda *_, **__: [*CHANGES, Regraded("emeka", "failed", "it stopped")])
+    result = run("regrade", LAB, "--checks", "--course", made)
+    assert result.exit_code == 1
+    assert "1 could not be regraded by a fault of the grader: emeka" in result.stderr
+
+
 def test_do_report_and_export_say_where_they_wrote(made, tmp_path):
     a_result(made, "ada", "nothing")
     assert run("report", LAB, "--course", made).output.strip() == str(made / "reports" / f"{LAB}.html")
@@ -178,6 +223,19 @@ def test_does_the_demonstration_run_again_and_again(tmp_path):
     pages = list((tmp_path / "demo" / "feedback").glob(f"*/{LAB}/{LAB}.html"))
     assert len(pages) == 2
     assert (tmp_path / "demo" / "reports" / f"{LAB}.html").is_file()
+
+
+def test_can_the_line_that_starts_jupyterlab_be_pasted(tmp_path, monkeypatch, capsys):
+    """Does it start in the course, where nbgrader looks for its settings, by a path that is valid there?"""
+    monkeypatch.chdir(tmp_path)
+    directory = Path("my course")
+    course.init(directory, [LAB])
+    cli._say_where(directory, directory / "reports" / f"{LAB}.html", [])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.endswith(" lab")]
+    pasted = line.removesuffix(" lab") + " --paths && ls"
+    done = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "nbgrader_config.py" in done.stdout.splitlines()
 
 
 def test_is_no_directory_taken_that_is_something_else(tmp_path):

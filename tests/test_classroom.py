@@ -1,6 +1,7 @@
 """The simulated class: is each student what the kind says, and does each planted mistake cost exactly its points?"""
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,9 @@ def workers(monkeypatch, tiny):
     class Workers:
         def close(self):
             pass
+
+        def room(self):
+            return tempfile.TemporaryDirectory()
 
     def run(cells, place, _):
         for number, cell in enumerate(cells, 1):

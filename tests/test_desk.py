@@ -1,5 +1,6 @@
 """The workspace's table, without IPython and after each cell of a shell."""
 
+import re
 import subprocess
 import sys
 
@@ -47,8 +48,18 @@ def test_html_is_escaped_and_says_the_change_in_words():
     text = workspace({"x": "<script>&", "y": 1})._repr_html_()
     assert "&lt;script&gt;&amp;" in text
     assert "<script>" not in text
-    assert '<td style="text-align:left">new</td>' in text
-    assert '<td style="text-align:right">28</td>' in text
+    assert '<td style="text-align:left; white-space:nowrap">new</td>' in text
+    assert '<td style="text-align:right; white-space:nowrap">28</td>' in text
+
+
+def test_no_cell_wraps_and_the_table_scrolls_in_its_own_box():
+    text = workspace({"a_name_of_some_length": "words " * 100, "y": 1})._repr_html_()
+    cells = re.findall(r"<t[dh] [^>]*>", text)
+    assert len(cells) == 18
+    assert all("white-space:nowrap" in cell for cell in cells)
+    # a long value leaves room for the columns behind it
+    assert [k % 6 for k, cell in enumerate(cells) if "max-width" in cell] == [1, 1, 1]
+    assert re.fullmatch(r'<div style="overflow-x:auto"><table>.*</table></div><p>.*</p>', text)
 
 
 @pytest.fixture

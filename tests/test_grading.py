@@ -263,11 +263,12 @@ def test_do_a_persons_marks_survive_a_new_grading_and_are_the_verdicts_the_same(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lost", ["results", "outputs", "recorded", "autograded", "cut off"])
+@pytest.mark.parametrize("lost", ["results", "outputs", "evidence", "recorded", "autograded", "cut off"])
 def test_does_a_run_that_was_killed_continue(course, graded, lost):
     path = results.path_of(course, "toy", "only-arrays")
     files = {
         "results": path, "outputs": path.parent / "outputs" / path.name, "recorded": path.with_suffix(".recorded"),
+        "evidence": path.parent / "evidence" / path.name,
     }  # fmt: skip
     if lost == "cut off":
         path.write_bytes(path.read_bytes()[:100])

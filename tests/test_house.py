@@ -41,7 +41,8 @@ def test_rooms_import_only_what_they_may(path: Path) -> None:
         assert not reaches(path, "autograder")
         assert not reaches(path, "nbgrader")
     torchless = ("autograder/checks", "autograder/questions/", "autograder/gradebook", "autograder/evidence",
-                 "autograder/authenticity", "labkit/recording", "labkit/replay", "labkit/theory", "labkit/data",
+                 "autograder/authenticity", "autograder/audit", "autograder/identities", "labkit/recording",
+                 "labkit/replay", "labkit/deviations", "labkit/theory", "labkit/data",
                  "labkit/plots", "labkit/experiments", "labkit/initialisations", "labkit/histogram")  # fmt: skip
     if room.startswith(torchless):
         assert not reaches(path, "torch")

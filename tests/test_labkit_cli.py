@@ -1,5 +1,6 @@
 """Does the command line say the same things as the library, in one sentence when something is wrong?"""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,51 @@ def test_doctor_finds_this_environment_in_order(run) -> None:
     done = run("doctor")
     assert done.exit_code == 0, done.output
     assert "@jupyter/nbgrader" in done.output
+
+
+def test_replay_shows_recorded_and_replayed_figures_side_by_side(run, runs, tmp_path: Path) -> None:
+    file = runs["relu"].save(tmp_path / "relu.safetensors")
+    done = run("replay", file, "--at", 431)
+    assert done.exit_code == 0, done.output
+    assert "OFF" not in done.output
+    recorded = f"{runs['relu'].statistic('norm')[430, 0]:.7g}"
+    assert any("the norm of the gradient" in line and recorded in line for line in done.output.splitlines())
+
+
+def test_replay_says_which_figures_are_off_and_fails(run, runs, tmp_path: Path) -> None:
+    loss = runs["relu"].loss.copy()
+    loss[430] *= 1.01
+    file = replace(runs["relu"], loss=loss).save(tmp_path / "forged")
+    done = run("replay", file, "--at", 431)
+    assert done.exit_code == 1
+    assert ["the loss" in line for line in done.output.splitlines() if "OFF" in line] == [True]
+    assert run("replay", file, "--at", 430).exit_code == 0
+
+
+def test_replay_says_where_rounding_decides(run, tmp_path: Path) -> None:
+    e = experiment("vanishing/exploding", "ada").replace(gain=3.0, clip_norm=1.0)
+    file = train(e, device="cpu", progress=False).save(tmp_path / "exploding")
+    done = run("replay", file, "--at", 119)
+    assert "rounding decides" in done.output
+    assert done.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [(0, "there is no iteration 0: the recording has 1 to 2,000"), (2001, "there is no iteration 2001")],
+)
+def test_replay_needs_an_iteration_that_there_is(run, runs, tmp_path: Path, at: int, words: str) -> None:
+    done = run("replay", runs["relu"].save(tmp_path / "x"), "--at", at)
+    assert done.exit_code == 1
+    assert words in done.output
+    assert "Traceback" not in done.output
+
+
+def test_replay_needs_a_recording_with_an_experiment(run, short, tmp_path: Path) -> None:
+    from labkit import networks
+    from labkit.recorder import Recorder
+
+    alone = Recorder(networks.of_experiment(short)).save(tmp_path / "alone")
+    assert "follows no experiment" in run("replay", alone, "--at", 1).output
+    (tmp_path / "text").write_text("no recording")
+    assert "is not a recording of labkit" in run("replay", tmp_path / "text", "--at", 1).output

@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from test_plots import recorded
 
 from labkit import plots
-from labkit.live import LiveDistributions
+from labkit.live import SHARE, LiveDistributions
 
 
 @pytest.fixture
@@ -20,6 +20,7 @@ def shell(tmp_path, monkeypatch):
     shell = InteractiveShell.instance()
     shell.display_formatter.active_types = shell.display_formatter.format_types
     shell.display_pub = publisher = CapturingDisplayPublisher()
+    shell.kernel = "somebody looks"
     yield shell, publisher
     InteractiveShell.clear_instance()
 
@@ -55,25 +56,74 @@ def test_real_kernel_shows_a_figure_once(tmp_path, magic):
     assert page.count("<img") == 1
 
 
-def test_live_view_draws_at_most_once_in_its_time_and_always_the_last_epoch(monkeypatch, shell):
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that the live view reads, and a picture that costs what the test says."""
+    now = {"is": 0.0, "costs": 0.0}
+
+    def costly(self):
+        now["is"] += now["costs"]
+        return {} if now["costs"] else drawn(self)
+
+    drawn = LiveDistributions.figure
+    monkeypatch.setattr("labkit.live.time.perf_counter", lambda: now["is"])
+    monkeypatch.setattr(LiveDistributions, "figure", costly)
+    return now
+
+
+def test_live_view_leaves_the_first_epochs_out_and_always_draws_the_last(clock, shell):
     _, publisher = shell
-    now = [0.0]
-    monkeypatch.setattr("labkit.live.time.perf_counter", lambda: now[0])
     live = LiveDistributions()
-    for epoch, moment in ((1, 0.0), (2, 0.5), (2, 1.5), (3, 1.6)):
-        now[0] = moment
+    for epoch, moment in ((1, 0.0), (1, 0.3), (2, 0.6), (2, 0.9), (2, 1.2), (3, 1.3)):
+        clock["is"] = moment
         live([recorded(epochs=epoch)])
     told = [output["data"]["text/plain"] for output in publisher.outputs]
-    assert [f"after epoch {epoch}" in text for epoch, text in zip((1, 2, 3), told, strict=True)] == [True] * 3
+    assert [f"after epoch {epoch}" in text for epoch, text in zip((2, 2, 3), told, strict=True)] == [True] * 3
     assert [bool(output.get("update")) for output in publisher.outputs] == [False, True, True]
     assert len({output["transient"]["display_id"] for output in publisher.outputs}) == 1
 
 
-def test_live_view_starts_anew_for_another_run(shell):
+@pytest.mark.parametrize("costs", [0.001, 0.05, 0.4, 3])
+def test_drawings_take_their_share_of_the_time_and_no_more(clock, shell, costs, monkeypatch):
+    _, publisher = shell
+    live, clock["costs"], recording = LiveDistributions(), costs, recorded(epochs=2)
+    monkeypatch.setattr(LiveDistributions, "figure", lambda _: clock.update({"is": clock["is"] + costs}) or Blank())
+    live([recording])
+    while clock["is"] < 25:
+        clock["is"] += 0.1
+        if live.due():
+            live([recording])
+            # a first drawing may turn out to be dearer than all the time before it
+            assert costs * (len(publisher.outputs) - 1) <= SHARE * clock["is"]
+    assert len(publisher.outputs) >= 0.6 * min(25 / (0.6 + costs), SHARE * 25 / costs)
+
+
+class Blank:
+    def bundle(self, _):
+        return {"text/plain": ""}
+
+    def metadata(self):
+        return {}
+
+
+def test_where_nobody_looks_only_the_last_epoch_is_drawn(clock, shell):
+    running, publisher = shell
+    running.kernel = None
+    live = LiveDistributions(seconds=0)
+    for moment, epoch in enumerate((1, 2, 2, 3)):
+        clock["is"] = moment
+        assert not live.due()
+        live([recorded(epochs=epoch)])
+    assert len(publisher.outputs) == 1
+
+
+def test_live_view_starts_anew_for_another_run(clock, shell):
     _, publisher = shell
     live = LiveDistributions(seconds=0)
-    live([recorded("relu", epochs=1)])
-    live([recorded("sigmoid", epochs=1)])
+    for moment, activation in enumerate(("relu", "relu", "sigmoid", "sigmoid")):
+        clock["is"] = moment
+        live([recorded(activation, epochs=1)])
+    assert len(publisher.outputs) == 2
     assert not any(output.get("update") for output in publisher.outputs)
 
 
@@ -84,23 +134,21 @@ def test_live_view_outside_a_notebook_does_nothing(monkeypatch):
     LiveDistributions().draw()
 
 
-def test_live_view_draws_a_diverged_run_to_its_end(monkeypatch, shell):
+def test_live_view_draws_a_diverged_run_to_its_end(clock, shell):
     _, publisher = shell
-    monkeypatch.setattr("labkit.live.time.perf_counter", lambda: 0.0)
     live, diverged = LiveDistributions(), recorded(epochs=2)
     live([recorded(epochs=1)])
     diverged.loss[-1] = float("nan")
     live([diverged])
-    assert len(publisher.outputs) == 2
+    assert len(publisher.outputs) == 1
 
 
-def test_live_view_draws_what_is_left_after_an_interrupt(monkeypatch, shell):
+def test_live_view_draws_what_is_left_after_an_interrupt(clock, shell):
     _, publisher = shell
-    monkeypatch.setattr("labkit.live.time.perf_counter", lambda: 0.0)
     live = LiveDistributions()
     live([recorded(epochs=1)])
     live([recorded(epochs=2)])
-    assert len(publisher.outputs) == 1
+    assert publisher.outputs == []
     live.draw()
     assert "after epoch 2" in publisher.outputs[-1]["data"]["text/plain"]
 

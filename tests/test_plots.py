@@ -393,6 +393,9 @@ def test_networks_of_one_activation_are_told_apart():
     sgd = replace(sgd, origin=replace(sgd.origin, experiment=slower))
     assert labels([adam, sgd]) == ["ReLU, adam, learning rate 0.001", "ReLU, sgd, learning rate 0.1"]
     assert labels([adam, adam]) == ["ReLU (1)", "ReLU (2)"]
+    clipping = adam.origin.experiment.replace(clip_norm=1.0)
+    clipped = replace(adam, origin=replace(adam.origin, experiment=clipping))
+    assert labels([adam, clipped]) == ["ReLU, not clipped", "ReLU, clip norm 1.0"]
     assert labels([adam, recorded("sigmoid")]) == ["ReLU", "Sigmoid"]
 
 
@@ -483,6 +486,20 @@ def test_description_cannot_leave_its_attribute(relu):
 def test_picture_is_shown_in_its_size_in_inches(relu):
     bundle = plots.losses(relu).bundle()
     assert 'width="768"' in bundle["text/html"]  # 8 inches at 96 pixels
+
+
+@pytest.mark.parametrize(("inches", "pixels"), [(9.0, 864), (17.0, 940)])
+def test_no_page_has_to_scroll_sideways_for_a_wide_figure(inches, pixels):
+    figure = plots.LabFigure(inches, 1)
+    assert figure.bundle()["text/html"].endswith(f' width="{pixels}">')
+    assert figure.bundle(dpi=50)["text/html"].endswith(f' width="{pixels}">')
+    assert figure.metadata()["image/png"]["width"] == pixels
+
+
+def test_nine_layers_are_drawn_no_wider_than_four():
+    for count in (4, 9):
+        recording = recorded(layers=tuple(f"fc_{k}" for k in range(1, count + 1)))
+        assert plots.gradient_sizes(recording).get_size_inches()[0] == 10
 
 
 def test_plots_load_neither_torch_nor_pyplot():

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from labkit import initialisations
-from labkit.experiments import Experiment
+from labkit import deviations, initialisations
+from labkit.experiments import Experiment, experiment
 from labkit.recorder import Recorder
 from labkit.recording import RecordingError
 from labkit.replay import backpropagate, replay, start_of
@@ -33,23 +33,150 @@ def test_gradients_are_central_differences(activation: str) -> None:
                 assert gradient[index] == pytest.approx((sides[0] - sides[1]) / (2 * step), rel=1e-4, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"activation": "sigmoid"}, {"optimizer": "sgd", "learning_rate": 0.1, "clip_norm": 0.3}, {"dtype": "float64"}],
-)
+CHANGES = [
+    {},
+    {"activation": "sigmoid"},
+    {"optimizer": "sgd", "learning_rate": 0.1, "clip_norm": 0.3},
+    {"dtype": "float64"},
+    {"widths": (784, 10)},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
 def test_a_replay_is_what_was_recorded(short, changes: dict) -> None:
-    recording = train(short.replace(epochs=6, **changes), device="cpu", progress=False)
-    tolerance = 1e-9 if changes.get("dtype") == "float64" else 1e-4
-    for checkpoint, start in enumerate(recording.checkpoint_iteration.tolist()[:-1]):
-        again = replay(recording, checkpoint, 7)
-        stretch = slice(start, start + len(again.loss))
-        assert len(again.loss) == min(7, recording.iterations - start)
-        np.testing.assert_allclose(again.loss, recording.loss[stretch], rtol=tolerance)
-        for column in range(5):
-            off = np.abs(again.gradient[:, :, column] - recording.gradient[stretch, :, column])
-            assert (off <= tolerance * again.gradient[:, :, 3]).all()
-        np.testing.assert_allclose(again.update_norm, recording.update_norm[stretch], rtol=10 * tolerance)
-        np.testing.assert_allclose(again.weight_norm, recording.weight_norm[stretch], rtol=tolerance)
+    e = short.replace(epochs=6, **changes)
+    recording = train(e, device="cpu", progress=False)
+    tolerance = 1e-9 if e.dtype == "float64" else 1e-4
+    again = replay(recording, [0, *range(2, 7)], 3)
+    assert again.start.tolist() == [0, 3, 6, 9, 12, 15]
+    rows = again.start[:, None] + np.arange(3)
+    np.testing.assert_allclose(again.loss, recording.loss[rows], rtol=tolerance)
+    for column in range(5):
+        off = np.abs(again.gradient[..., column] - recording.gradient[rows][..., column])
+        assert (off <= tolerance * again.gradient[..., 3]).all()
+    np.testing.assert_allclose(again.update_norm, recording.update_norm[rows], rtol=10 * tolerance)
+    np.testing.assert_allclose(again.weight_norm, recording.weight_norm[rows], rtol=tolerance)
+    np.testing.assert_allclose(again.clip_factor, recording.clip_factor[rows], rtol=tolerance)
+    size = again.weight_norm * again.gradient[..., 3]
+    assert (np.abs(again.weight_dot_gradient - recording.weight_dot_gradient[rows]) <= tolerance * size).all()
+    off = np.abs(again.bias_dot_gradient - recording.bias_dot_gradient[rows])
+    assert (off <= tolerance * again.bias_size.max()).all()
+    after = recording.checkpoint_parameters[2:]
+    np.testing.assert_allclose(again.parameters, after, atol=10 * tolerance * np.abs(after).max())
+    assert deviations.worst(deviations.of_iterations(recording, again)).max() < 1
+    ends = deviations.of_ends(recording, again, e)
+    assert all((off <= deviations.QUANTITIES[name].tolerance).all() for name, off in ends.items())
+
+
+def test_stretches_side_by_side_are_those_one_by_one(runs) -> None:
+    recording = runs["relu"]
+    together = replay(recording, [0, 3, 7], 40)
+    for k, checkpoint in enumerate([0, 3, 7]):
+        alone = replay(recording, [checkpoint], 40)
+        for name in ("loss", "gradient", "update_norm", "parameters", "moments"):
+            np.testing.assert_allclose(getattr(alone, name)[0], getattr(together, name)[k], rtol=1e-9, atol=1e-15)
+
+
+def test_a_replay_in_blocks_is_the_same(runs, monkeypatch) -> None:
+    whole = replay(runs["relu"], [2, 5], 40)
+    monkeypatch.setattr("labkit.replay.BLOCK_BYTES", 2 * 7 * whole.parameters.nbytes)
+    parts = replay(runs["relu"], [2, 5], 40)
+    np.testing.assert_array_equal(whole.gradient, parts.gradient)
+    np.testing.assert_array_equal(whole.moments, parts.moments)
+
+
+def test_float32_is_close_to_float64(runs) -> None:
+    wide, narrow = (replay(runs["sigmoid"], [0, 3], 40, dtype=dtype) for dtype in (np.float64, np.float32))
+    assert narrow.parameters.dtype == np.float32
+    assert np.abs(wide.gradient - narrow.gradient)[..., :3].max() < 1e-4 * wide.gradient[..., 2].max()
+
+
+def test_a_stretch_ends_where_the_experiment_ends(runs) -> None:
+    assert replay(runs["relu"], [50], 100).loss.shape == (1, 40)
+
+
+# kinks
+
+
+def kinked(short, monkeypatch):
+    """A recording, the replay of its first epoch, and a kink that its replay lists."""
+    monkeypatch.setattr("labkit.replay.BESIDE", 1e-3)
+    recording = train(short, device="cpu", progress=False)
+    again = replay(recording, [0], 3)
+    return recording, again, again.kinks[0][0]
+
+
+def test_a_turned_kink_is_another_replay_from_there_on_and_back_again(short, monkeypatch) -> None:
+    recording, again, kink = kinked(short, monkeypatch)
+    turned = replay(recording, [0, 0], 3, turned=[[kink], []])
+    assert kink in turned.kinks[0]
+    np.testing.assert_array_equal(turned.gradient[1], again.gradient[0])
+    same = (turned.gradient[0] == again.gradient[0]).all(axis=(1, 2))
+    assert same[: kink.row].all()
+    assert not same[kink.row :].any()
+
+
+def test_a_recording_that_took_the_other_side_is_followed(short, monkeypatch) -> None:
+    """Rounding decided otherwise: the replay finds the side from the recorded figures alone."""
+    recording, _, kink = kinked(short, monkeypatch)
+    turned = replay(recording, [0], 3, turned=[[kink]])
+    gradient = recording.gradient.copy()
+    gradient[:3] = turned.gradient[0]
+    changed = {name: getattr(recording, name).copy() for name in ("loss", "update_norm", "weight_norm")}
+    changed |= {name: getattr(recording, name).copy() for name in ("weight_dot_gradient", "bias_dot_gradient")}
+    for name, values in changed.items():
+        values[:3] = getattr(turned, name)[0]
+    otherwise = replace(recording, gradient=gradient, **changed)
+    plain = deviations.worst(deviations.of_iterations(otherwise, replay(otherwise, [0], 3)))
+    assert plain[0, kink.row] > 10 * deviations.SUSPICIOUS
+    followed = deviations.follow(otherwise, [0, 2], 3, short)
+    assert deviations.worst(deviations.of_iterations(otherwise, followed)).max() < deviations.SUSPICIOUS
+
+
+def test_smooth_activations_have_no_kinks(runs) -> None:
+    assert replay(runs["sigmoid"], [0], 40).kinks == [[]]
+
+
+# what rounding decides
+
+
+def test_a_training_that_learns_is_calm_and_one_that_explodes_is_not(runs, ada) -> None:
+    assert deviations.calm(runs["sigmoid"], 5, 40, ada["sigmoid"]).all()
+    e = experiment("vanishing/exploding", "ada").replace(gain=3.0, clip_norm=1.0)
+    assert not deviations.calm(train(e, device="cpu", progress=False), 0, 40, e).any()
+    late = e.replace(gain=1.5, clip_norm=None)
+    until = deviations.calm(train(late, device="cpu", progress=False), 0, 40, late)
+    assert until[0]
+    assert not until[-1]
+
+
+def test_a_histogram_is_held_between_those_of_wider_and_of_narrower_bins() -> None:
+    values = np.random.RandomState(0).standard_normal((2, 500))
+    low, high = np.full(2, -4.0), np.full(2, 4.0)
+    counts = np.stack([np.histogram(row, bins=20, range=(-4, 4))[0] for row in values])
+    nowhere = np.zeros(2)
+    assert deviations.misplaced_share(counts, low, high, values, nowhere).max() == 0
+    shifted = values + 1e-3
+    assert deviations.misplaced_share(counts, low, high, shifted, nowhere).max() > 0
+    assert deviations.misplaced_share(counts, low, high, shifted, nowhere + 2e-3).max() == 0
+    moved = counts + np.eye(20, dtype=int)[3] - np.eye(20, dtype=int)[10]
+    np.testing.assert_allclose(deviations.misplaced_share(moved, low, high, values, nowhere), 1 / 500, rtol=1e-9)
+    assert deviations.misplaced_share(counts * 2, low, high, values, nowhere).min() >= 1
+
+
+# one iteration
+
+
+def test_one_iteration_stands_beside_its_replay(runs) -> None:
+    found = deviations.at_iteration(runs["relu"], 431)
+    assert (found.start, found.calm) == (400, True)
+    assert not any(figure.off for figure in found.figures)
+    loss = next(figure for figure in found.figures if figure.quantity.words == "the loss")
+    assert loss.recorded == runs["relu"].loss[430]
+    assert loss.replayed == pytest.approx(loss.recorded, rel=1e-5)
+    forged = replace(runs["relu"], loss=runs["relu"].loss * 1.01)
+    off = [figure for figure in deviations.at_iteration(forged, 431).figures if figure.off]
+    assert [figure.quantity.words for figure in off] == ["the loss"]
 
 
 def test_the_start_is_the_first_checkpoint(runs) -> None:
@@ -61,10 +188,8 @@ def test_the_start_is_the_first_checkpoint(runs) -> None:
 def test_another_seed_is_far_off(runs, ada) -> None:
     """What a replay can tell apart: honest noise is 1e-6 of a layer's spread, another seed's figures are not."""
     recording = runs["relu"]
-    again = replay(recording, 4, 3, ada["relu"].replace(seed=1))
-    stretch = slice(again.start, again.start + 3)
-    off = np.abs(again.gradient[:, :, 1] - recording.gradient[stretch, :, 1]) / again.gradient[:, :, 2]
-    assert off.max() > 0.01
+    again = replay(recording, [4], 3, ada["relu"].replace(seed=1))
+    assert deviations.worst(deviations.of_iterations(recording, again)).min() > 10
 
 
 def test_what_cannot_be_replayed_says_why(runs, short) -> None:
@@ -72,13 +197,19 @@ def test_what_cannot_be_replayed_says_why(runs, short) -> None:
 
     alone = Recorder(networks.of_experiment(short)).recording()
     with pytest.raises(RecordingError, match="follows no experiment"):
-        replay(alone, 0, 1)
+        replay(alone, [0], 1)
     with pytest.raises(RecordingError, match="not the experiment's"):
-        replay(runs["relu"], 0, 1, short.replace(widths=(784, 9, 10)))
+        replay(runs["relu"], [0], 1, short.replace(widths=(784, 9, 10)))
     headless = replace(
         runs["relu"],
         origin=replace(runs["relu"].origin, moments=()),
         checkpoint_moments=runs["relu"].checkpoint_moments[:, :0],
     )
     with pytest.raises(RecordingError, match="no moments of Adam"):
-        replay(headless, 0, 1)
+        replay(headless, [0], 1)
+    with pytest.raises(RecordingError, match="different sizes: replay them one by one"):
+        replay(runs["relu"], [1, 2], 40)
+    with pytest.raises(RecordingError, match="there is no iteration 2001: the recording has 1 to 2,000"):
+        deviations.at_iteration(runs["relu"], 2001)
+    with pytest.raises(RecordingError, match="follows no experiment"):
+        deviations.at_iteration(alone, 1)

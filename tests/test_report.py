@@ -100,6 +100,18 @@ def hand_in(root, student, recording, factor=1.0):
 # what is on the page
 
 
+def test_is_every_protection_named_once_and_who_had_a_weaker_one(tmp_path):
+    from autograder.sandbox import NONE
+
+    full = "bubblewrap, Landlock 7, seccomp"
+    stored = [result("ada", protection=full), result("bela", protection=NONE), result("chidi", protection=full),
+              result("dilnoza", protection="Landlock 7, seccomp"), result("emeka", protection="")]  # fmt: skip
+    shown = Page(text_of(course_of(tmp_path, *stored))).text
+    assert f"2 submissions ran within: {full}. 1 submission ran" in shown
+    assert "1 submission ran within: Landlock 7, seccomp. Weaker, without bubblewrap: dilnoza." in shown
+    assert f"1 submission ran within: {NONE}. Weaker, without {full}: bela." in shown
+
+
 def test_does_the_page_need_nothing_else(tmp_path, recording):
     hand_in(tmp_path, "ada", recording)
     page = Page(text_of(course_of(tmp_path, result("ada", 2.0))))

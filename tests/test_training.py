@@ -183,6 +183,21 @@ def test_an_interrupt_at_any_point_leaves_a_whole_recording(short, tmp_path, mon
     assert len(kept.probe_loss) == kept.epochs + 1
 
 
+@pytest.mark.parametrize(("answers", "seen"), [([False, False], [3]), ([True, False], [1, 3]), (None, [1, 2, 3])])
+def test_a_watch_sees_the_epochs_that_it_asks_for_and_always_the_last(short, answers, seen) -> None:
+    epochs = []
+
+    class Watch:
+        def __call__(self, recordings) -> None:
+            epochs.append(recordings[0].epochs)
+
+    watch = Watch()
+    if answers is not None:
+        watch.due = iter(answers).__next__
+    train(short, device="cpu", progress=False, watch=watch)
+    assert epochs == seen
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_the_recording_keeps_it(tmp_path, capsys) -> None:
     e = experiment("vanishing/exploding", "ada").replace(gain=3.0, observations=600, pool=1000)
     path = tmp_path / "x.safetensors"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autograder.answers import Network, Tensor
-from autograder.authenticity import examine, same_experiment
+from autograder.authenticity import Asked, examine, same_experiment
 from autograder.checks import Check, Failed, Question, check
 from autograder.evidence import Evidence
 from labkit import initialisations, replay, theory
@@ -72,19 +72,31 @@ def two(value: Any, what: str) -> tuple[Any, Any]:
     return value[0], value[1]
 
 
-def own(evidence: Evidence, activation: str) -> Experiment:
-    return experiment(f"vanishing/{activation}", student=evidence.student or "-")
+_LOUD = ("gain", "clip_norm")
 
 
-def run_of(evidence: Evidence, name: str, expected: Experiment, open_fields: tuple[str, ...] = ()) -> Recording:
+def recordings(student: str) -> dict[str, Asked]:
+    """Every recording that the assignment asks for, and which run of the student's own it has to be."""
+    relu, sigmoid, loud = (experiment(f"vanishing/{name}", student or "-") for name in ("relu", "sigmoid", "exploding"))
+    return {
+        "own": Asked(relu.replace(epochs=3)),
+        "relu": Asked(relu),
+        "sigmoid": Asked(sigmoid),
+        "exploding": Asked(loud, _LOUD),
+        "clipped": Asked(loud, _LOUD),
+        **{dtype: Asked(relu.replace(epochs=5, dtype=dtype)) for dtype in ("float32", "float64")},
+    }
+
+
+def run_of(evidence: Evidence, name: str) -> Recording:
     """The recording of that name, once it was found to be an honest run of the student's own experiment."""
-    recording = evidence.recording(name)
-    examine(recording, expected, open_fields)
+    recording, asked = evidence.recording(name), recordings(evidence.student)[name]
+    examine(recording, asked.experiment, asked.open_fields, evidence.salt)
     return recording
 
 
 def both_runs(evidence: Evidence) -> dict[str, Recording]:
-    return {name: run_of(evidence, name, own(evidence, name)) for name in ACTIVATIONS}
+    return {name: run_of(evidence, name) for name in ACTIVATIONS}
 
 
 def _kind(value: Any) -> str:
@@ -246,7 +258,7 @@ def _loss_case(evidence: Evidence, activation: str, widths: tuple[int, ...]) -> 
     # the activation is all that back-propagation reads of the experiment
     e = Experiment().replace(activation=activation)
     loss, gradients = replay.backpropagate(layers, images, labels, e)
-    return two(given, "model_loss"), loss, gradients
+    return two(given, "model_loss"), float(loss), gradients
 
 
 def _loss_cases(evidence: Evidence) -> list[tuple[Any, float, Layers]]:
@@ -334,7 +346,7 @@ def distribution_centres(evidence: Evidence) -> None:
 @check(points=1)
 def own_recorded(evidence: Evidence) -> None:
     """own.safetensors is there and holds three epochs of 40 iterations from your own seed."""
-    recording, expected = evidence.recording("own"), own(evidence, "relu").replace(epochs=3)
+    recording, expected = evidence.recording("own"), recordings(evidence.student)["own"].experiment
     same_experiment(recording, expected)
     if recording.iterations != expected.iterations or recording.epochs != expected.epochs:
         raise Failed(
@@ -346,19 +358,19 @@ def own_recorded(evidence: Evidence) -> None:
 @check(points=3, needs=[own_recorded])
 def own_loop_is_right(evidence: Evidence) -> None:
     """Your loop clears the gradients, goes back and steps once for every mini-batch, in order."""
-    run_of(evidence, "own", own(evidence, "relu").replace(epochs=3))
+    run_of(evidence, "own")
 
 
 @check(points=2)
 def relu_recorded(evidence: Evidence) -> None:
     """relu.safetensors is the whole training of your own ReLU network."""
-    run_of(evidence, "relu", own(evidence, "relu"))
+    run_of(evidence, "relu")
 
 
 @check(points=2)
 def sigmoid_recorded(evidence: Evidence) -> None:
     """sigmoid.safetensors is the whole training of your own sigmoid network."""
-    run_of(evidence, "sigmoid", own(evidence, "sigmoid"))
+    run_of(evidence, "sigmoid")
 
 
 @check(points=1)
@@ -426,12 +438,11 @@ def attenuation_over_training(evidence: Evidence) -> None:
     _attenuation_values(evidence, "attenuation_over_training", lambda ratio: float(np.median(ratio)), help)
 
 
-_LOUD = ("gain", "clip_norm")
 EXPLODED = 1000  # of the whole gradient's norm; with a gain of 1 it begins near 1
 
 
 def _exploding(evidence: Evidence, name: str) -> Recording:
-    recording = run_of(evidence, name, own(evidence, "exploding"), _LOUD)
+    recording = run_of(evidence, name)
     gain = recording.origin.experiment.gain if recording.origin.experiment else 0
     if not 1 <= gain <= 10:
         raise Failed(f"its gain is {gain:g}, the assignment allows 1 to 10")
@@ -554,7 +565,7 @@ def _word(value: Any) -> str:
 @check(points=1)
 def growth(evidence: Evidence) -> None:
     """growth_of_layer_4 is mean |gradient| of fc_4 over the last ten epochs, divided by that over the first five."""
-    size = run_of(evidence, "relu", own(evidence, "relu")).statistic("abs_mean")[:, 3].astype(np.float64)
+    size = run_of(evidence, "relu").statistic("abs_mean")[:, 3].astype(np.float64)
     help = "Means of abs_mean, column 3, over the last 400 and over the first 200 iterations."
     near(
         evidence.value("growth_of_layer_4"),
@@ -568,7 +579,7 @@ def growth(evidence: Evidence) -> None:
 def precision_recorded(evidence: Evidence) -> None:
     """float32.safetensors and float64.safetensors are the same five epochs in both kinds of numbers."""
     for dtype in ("float32", "float64"):
-        run_of(evidence, dtype, own(evidence, "relu").replace(epochs=5, dtype=dtype))
+        run_of(evidence, dtype)
 
 
 @check(points=1, needs=[precision_recorded])
@@ -586,7 +597,7 @@ def precision_values(evidence: Evidence) -> None:
 
 
 def _factor(evidence: Evidence, variable: str, of: Callable[[Recording], NDArray[Any]], help: str) -> None:
-    values = of(run_of(evidence, "relu", own(evidence, "relu"))).astype(np.float64)
+    values = of(run_of(evidence, "relu")).astype(np.float64)
     near(evidence.value(variable), float(values[-1] / values[0]), variable, help)
 
 

@@ -257,7 +257,8 @@ def _per_layer(
     """A grid with a tile for every layer, input side first."""
     columns = int(np.ceil(np.sqrt(len(layers))))
     rows = int(np.ceil(len(layers) / columns))
-    figure, grid = tiles(figure, rows, columns, 5.0, 2.7, margins=(0.9, 0.2, 1.0, 1.05), **options)
+    width = min(5.0, 10.0 / columns)  # wide figures are shown smaller, and their letters with them
+    figure, grid = tiles(figure, rows, columns, width, 2.7, margins=(0.9, 0.2, 1.0, 1.05), **options)
     for axes in grid.flat:
         frame(axes)
         count_from(axes.xaxis)

@@ -14,7 +14,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 DPI = 144  # dots per inch of a PNG: sharp on a screen of double density ...
-CSS_PIXELS_PER_INCH = 96  # ... on which it is shown in its size in inches
+CSS_PIXELS_PER_INCH = 96  # ... on which it is shown in its size in inches ...
+WIDEST = 940  # ... up to this many pixels: a page of feedback and formgrader shrink nothing, and would scroll sideways
 GREY = "#555555"
 LETTER = 0.075  # inches that a letter of a caption or a legend takes
 
@@ -32,31 +33,31 @@ class LabFigure(Figure):
         super().__init__(figsize=(width, height))
         self.set_layout_engine("none")  # positions are set by hand, whatever rcParams ask for
 
-    def png(self) -> bytes:
+    def png(self, dpi: int = DPI) -> bytes:
         """The figure as a PNG file, its description in the file's metadata."""
         drawn, packed, words = io.BytesIO(), io.BytesIO(), PngInfo()
-        self.savefig(drawn, format="png", dpi=DPI, pil_kwargs={"compress_level": 0})
+        self.savefig(drawn, format="png", dpi=dpi, pil_kwargs={"compress_level": 0})
         words.add_text("Description", self.alt_text)
         with Image.open(drawn) as image:
             # 256 colours look the same and make the file, and so the notebook, four times smaller
             few = image.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-        few.save(packed, "png", pnginfo=words, dpi=(DPI, DPI))
+        few.save(packed, "png", pnginfo=words, dpi=(dpi, dpi))
         return packed.getvalue()
 
-    def bundle(self) -> dict[str, str]:
+    def bundle(self, dpi: int = DPI) -> dict[str, str]:
         """What a notebook shows, by MIME type.
 
         JupyterLab and nbconvert's lab template put no alt text on an image/png, so text/html, which they
         prefer, has an <img> with it; image/png is there for the converters to PDF and Word.
         """
-        png = self.png()
-        text, width = base64.b64encode(png).decode(), _width(png) * CSS_PIXELS_PER_INCH // DPI
+        png = self.png(dpi)
+        text, width = base64.b64encode(png).decode(), _shown_width(_width(png) / dpi)
         shown = f'<img src="data:image/png;base64,{text}" alt="{html.escape(self.alt_text)}" width="{width}">'
         return {"text/html": shown, "image/png": text, "text/plain": self.alt_text}
 
     def metadata(self) -> dict[str, dict[str, str | int]]:
         """What goes with the bundle: nbconvert's classic template, and nbgrader's pages of feedback, read it."""
-        return {"image/png": {"alt": self.alt_text, "width": round(self.get_size_inches()[0] * CSS_PIXELS_PER_INCH)}}
+        return {"image/png": {"alt": self.alt_text, "width": _shown_width(self.get_size_inches()[0])}}
 
     def _ipython_display_(self) -> None:
         """IPython asks for this before anything that a backend has registered for figures."""
@@ -77,6 +78,11 @@ def shows_images() -> bool:
 def _width(png: bytes) -> int:
     """In pixels, from the file's header: the user's rcParams may have cropped the figure."""
     return int.from_bytes(png[16:20], "big")
+
+
+def _shown_width(inches: float) -> int:
+    """In pixels of the page."""
+    return min(round(inches * CSS_PIXELS_PER_INCH), WIDEST)
 
 
 def whole(figure: FigureBase | Axes) -> Figure:

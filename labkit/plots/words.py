@@ -100,6 +100,8 @@ def label(recording: Recording) -> str:
 
 def _told(experiment: Experiment, field: str) -> str:
     value = getattr(experiment, field)
+    if field == "clip_norm" and value is None:
+        return "not clipped"
     return value if isinstance(value, str) else f"{field.replace('_', ' ')} {value}"
 
 

@@ -1,0 +1,111 @@
+"""Identities that hold at every iteration of every honest recording, whatever the seed, the hardware and the dynamics.
+
+They cost nothing and need no replay, so they reach where an audit does not: every iteration, also behind the point from
+which rounding decides how a run goes on. Residuals are in roundings of the recording's own kind of numbers; what honest
+recordings leave is measured by benchmarks/tolerance.py.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autograder.checks import Failed
+from labkit import theory
+from labkit.experiments import Experiment
+from labkit.recording import Recording
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An identity, and how many roundings of the experiment's kind of numbers may be left of it."""
+
+    sentence: str
+    room: float
+    of: Callable[[Recording, Experiment, int], Floats]  # residuals, the iteration first
+
+
+def holds(recording: Recording, experiment: Experiment, rows: int) -> None:
+    """Raise `Failed` unless every identity that the experiment has holds at the first `rows` iterations."""
+    rounding = float(np.finfo(experiment.dtype).eps)
+    for name in of(experiment):
+        identity = IDENTITIES[name]
+        with np.errstate(over="ignore", invalid="ignore"):
+            residuals = identity.of(recording, experiment, rows)
+        wrong = ~(residuals <= identity.room * rounding)
+        if wrong.any():
+            iteration = int(np.argwhere(wrong)[0][0]) + 1
+            raise Failed(
+                f"{identity.sentence}: this does not hold at iteration {iteration}, nor at {wrong.sum() - 1:,} others",
+                "It holds for every training of this network; record what the loop computes, where it computes it.",
+            )
+
+
+def of(experiment: Experiment) -> tuple[str, ...]:
+    """The names of the identities that hold for an experiment."""
+    piecewise = ("homogeneity",) if experiment.activation in ("relu", "leaky_relu", "linear") else ()
+    steps = ("adam_first_step",) if experiment.optimizer == "adam" else ("sgd_step", "sgd_norm")
+    return ("softmax", *piecewise, *steps, "clipped")
+
+
+def _softmax(recording: Recording, _: Experiment, rows: int) -> Floats:
+    """Where a mini-batch is classified without doubt, p - y is rounding itself: its layer's usual size is the scale."""
+    size = recording.statistic("abs_mean")[:rows, -1].astype(np.float64)
+    usual = np.maximum(size, np.median(size)) if rows else size
+    shares: Floats = theory.softmax_residual(recording)[:rows] * size / np.maximum(usual, np.finfo(np.float64).tiny)
+    return shares
+
+
+def _homogeneity(recording: Recording, _: Experiment, rows: int) -> Floats:
+    return theory.homogeneity_residual(recording)[:rows]
+
+
+def _adam_first_step(recording: Recording, _: Experiment, rows: int) -> Floats:
+    return np.array([theory.first_step_residual(recording)] if rows else [])
+
+
+def _sgd_step(recording: Recording, e: Experiment, rows: int) -> Floats:
+    """|update - lr * gradient| for their norms; both ends of a step are rounded."""
+    update, step, weights = _lengths(recording, e, rows)
+    ends = np.maximum(weights, update)
+    return np.abs(update - step) / (step + ends + np.finfo(np.float64).tiny)
+
+
+def _sgd_norm(recording: Recording, e: Experiment, rows: int) -> Floats:
+    """|w'|^2 = |w|^2 - 2 lr <w, g> + lr^2 |g|^2 (T3 of a network with biases: each layer by itself)."""
+    _, step, weights = (values**2 for values in _lengths(recording, e, rows))
+    along = 2 * e.learning_rate * recording.weight_dot_gradient[: max(rows - 1, 0)].astype(np.float64)
+    difference = weights[1:] - weights[:-1] + along - step[:-1]
+    return np.abs(difference) / (weights[1:] + weights[:-1] + step[:-1] + np.finfo(np.float64).tiny)
+
+
+def _lengths(recording: Recording, e: Experiment, rows: int) -> tuple[Floats, Floats, Floats]:
+    """(rows, L) the norm of the update, lr times that of the gradient, and that of the weights before."""
+    step = e.learning_rate * recording.statistic("norm")[:rows].astype(np.float64)
+    return recording.update_norm[:rows].astype(np.float64), step, recording.weight_norm[:rows].astype(np.float64)
+
+
+def _clipped(recording: Recording, e: Experiment, rows: int) -> Floats:
+    """How far the weights' part of the gradient is above the norm to which all of it was clipped; without clipping,
+    how far the factor is from 1."""
+    factor = recording.clip_factor[:rows].astype(np.float64)
+    if e.clip_norm is None:
+        return np.abs(factor - 1)
+    whole = np.sqrt((recording.statistic("norm")[:rows].astype(np.float64) ** 2).sum(axis=1))
+    above: Floats = np.maximum(np.maximum(whole / e.clip_norm - 1, factor - 1), 0)
+    return above
+
+
+IDENTITIES: Mapping[str, Identity] = {
+    "softmax": Identity("the gradient of the last layer adds up to 0 over the classes", 500, _softmax),
+    "homogeneity": Identity(
+        "sum w * gradient of a layer is that of the one before it plus its sum b * gradient", 100, _homogeneity
+    ),
+    "adam_first_step": Identity("Adam's first step is -lr g / (|g| + 1e-8)", 10_000, _adam_first_step),
+    "sgd_step": Identity("a step of SGD is the learning rate times the gradient", 100, _sgd_step),
+    "sgd_norm": Identity("after a step of SGD, |w|^2 is |w|^2 - 2 lr <w, g> + lr^2 |g|^2", 500, _sgd_norm),
+    "clipped": Identity("a gradient is no longer than the norm to which it is clipped", 100, _clipped),
+}

@@ -1,0 +1,454 @@
+"""How far is a recording from its replay? Each figure's difference in units of its own scale, and what is tolerated.
+
+Scales are a layer's own, because gradients of a vanishing network differ by powers of ten from layer to layer, and the
+largest that it had so far in the stretch: rounding of one iteration is carried into those that follow. Counts have no
+scale: a histogram is held between those of bins that are a little wider and a little narrower.
+
+Where a figure is further off than rounding explains, the kinks beside which rounding had to choose are tried on their
+other side (see `labkit.replay`); the side that the recording took is kept.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from labkit.experiments import Experiment
+from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Recording, RecordingError
+from labkit.replay import Floats, Kink, Probes, Replay, layers_of, probe, replay
+
+_SD, _NORM, _MAX = (STATISTICS.index(name) for name in ("sd", "norm", "abs_max"))
+_TINY = float(np.finfo(np.float32).tiny)  # a network that died has gradients and updates of exactly 0
+# A step that throws weights further than this share of a layer's own norm makes the rounding of float32 as large, and
+# what follows another run; a training that learns moves its weights by a hundredth of it and less.
+LEAP = 0.5
+SUSPICIOUS = 0.1  # of the tolerance: from here on kinks are tried on their other side
+MOST_KINKS = 24  # that are tried at once, the latest before the mismatch
+ROUNDS = 8  # kinks that may lie on another side in one stretch
+SHAKE = 4 * float(np.finfo(np.float32).eps)
+TWINS = (0.0, SHAKE, -SHAKE)  # a replay and its two twins
+STORMY = 0.25  # of the tolerance: twice what so many roundings make of S1's networks within an epoch
+LOUD = 100.0  # nats: float32 tells the differences of such logits, and with them the softmax, no finer than 1e-5
+AHEAD = 3  # iterations before that count as stormy, too: a kink may be passed that no twin passed
+STAY = 1e-3  # of a layer's norm, added to the way it went: a network that hardly moves is rounded as coarsely
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something recorded that a replay gives again."""
+
+    words: str  # as a sentence names it
+    scale: str  # what its deviation is measured in
+    tolerance: float  # the largest deviation of an honest recording, with room: benchmarks/tolerance.py measures both
+
+
+# In the order in which a mismatch is looked for: what comes first says most about its cause.
+OF_ITERATIONS: Mapping[str, Quantity] = {
+    "abs_mean": Quantity("mean |gradient|", "its sd", 1e-4),
+    "mean": Quantity("the mean gradient", "its sd", 5e-5),
+    "sd": Quantity("the sd of the gradient", "itself", 2e-4),
+    "norm": Quantity("the norm of the gradient", "itself", 2e-4),
+    "abs_max": Quantity("max |gradient|", "itself", 2e-4),
+    "zero_share": Quantity("the share of zeros", "all values", 3e-4),
+    "nonfinite": Quantity("the count of not finite values", "one value", 0.5),
+    "weight_norm": Quantity("the norm of the weights", "itself", 1e-4),
+    "update_norm": Quantity("the norm of the update", "itself", 5e-4),
+    "weight_dot_gradient": Quantity("sum w * gradient", "|w| |gradient|", 5e-6),
+    "bias_dot_gradient": Quantity("sum b * gradient", "|b| |gradient|", 1e-4),
+    "clip_factor": Quantity("the clip factor", "itself", 1e-4),
+    "loss": Quantity("the loss", "itself", 1e-4),
+}
+OF_ENDS: Mapping[str, Quantity] = {
+    "parameters": Quantity("the next checkpoint's parameters", "the way they went", 5e-4),
+    "moments": Quantity("the next checkpoint's moments", "their norm", 3e-4),
+    "batch_range": Quantity("the range of the last mini-batch's histogram", "its width", 2e-4),
+    "batch_counts": Quantity("the last mini-batch's histogram", "all values", 5e-3),
+}
+OF_PROBES: Mapping[str, Quantity] = {
+    "probe_loss": Quantity("the probe's loss", "itself", 1e-4),
+    "accuracy": Quantity("the probe's accuracy", "all images", 3e-4),
+    "output_error": Quantity("mean |p - y|", "itself", 1e-4),
+    "hidden_abs_mean": Quantity("mean |h|", "the root mean square", 1e-4),
+    "hidden_mean": Quantity("mean h", "the root mean square", 1e-4),
+    "hidden_sd": Quantity("the sd of h", "the root mean square", 1e-4),
+    "hidden_saturated": Quantity("the saturated share of h", "all values", 3e-4),
+    "hidden_dead": Quantity("the share of dead units", "all units", 3e-4),
+    "probe_abs_mean": Quantity("the probe's mean |gradient|", "its sd", 1e-4),
+    "probe_mean": Quantity("the probe's mean gradient", "its sd", 5e-5),
+    "probe_sd": Quantity("the probe's sd of the gradient", "itself", 2e-4),
+    "probe_norm": Quantity("the probe's norm of the gradient", "itself", 2e-4),
+    "probe_abs_max": Quantity("the probe's max |gradient|", "itself", 2e-4),
+    "probe_zero_share": Quantity("the probe's share of zeros", "all values", 3e-4),
+    "probe_nonfinite": Quantity("the probe's count of not finite values", "one value", 0.5),
+    "weight": Quantity("mean or sd of the weights", "their sd", 1e-5),
+    "probe_counts": Quantity("the histogram of the probe's gradient", "all values", 5e-3),
+    "weight_counts": Quantity("the histogram of the weights", "all values", 5e-3),
+}
+QUANTITIES = {**OF_ITERATIONS, **OF_ENDS, **OF_PROBES}
+
+
+def recorded(recording: Recording, name: str, at: Any) -> Floats:
+    """What was recorded of a quantity of iterations, (..., L) or (..., 1), at iterations (...) from 0."""
+    if name in STATISTICS:
+        column: Floats = recording.gradient[at][..., STATISTICS.index(name)].astype(np.float64)
+        return column
+    values: Floats = getattr(recording, name)[at].astype(np.float64)
+    return values if getattr(recording, name).ndim > 1 else values[..., None]
+
+
+def replayed(again: Replay, name: str) -> Floats:
+    """(K, N, L) or (K, N, 1) the same quantity of a replay."""
+    if name in STATISTICS:
+        return again.gradient[..., STATISTICS.index(name)]
+    values: Floats = getattr(again, name)
+    return values if values.ndim > 2 else values[..., None]
+
+
+def of_iterations(recording: Recording, again: Replay) -> dict[str, Floats]:
+    """(K, N, L) deviations by quantity, or (K, N, 1) of what is one for the whole network; see `comparable`."""
+    at = np.minimum(again.start[:, None] + np.arange(again.loss.shape[1]), recording.iterations - 1)
+    found = {name: recorded(recording, name, at) for name in OF_ITERATIONS}
+    off = _in_scales(again, found)
+    zeros = np.stack([replayed(again, "zero_share"), again.zero_most], axis=-1)
+    return off | {"zero_share": _outside(found["zero_share"], zeros)}
+
+
+def _in_scales(again: Replay, found: Mapping[str, Floats]) -> dict[str, Floats]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        scales = _scales(again)
+        return {name: np.abs(found[name] - replayed(again, name)) / (scales[name] + _TINY) for name in OF_ITERATIONS}
+
+
+def _scales(again: Replay) -> dict[str, Any]:
+    found: dict[str, Any] = {name: _so_far(replayed(again, name)) for name in OF_ITERATIONS}
+    spread = found["sd"]
+    return found | {
+        "abs_mean": spread,
+        "mean": spread,
+        "zero_share": 1.0,
+        "nonfinite": 1.0,
+        "weight_dot_gradient": _so_far(again.weight_norm * again.gradient[..., _NORM]),
+        "bias_dot_gradient": _so_far(again.bias_size),
+    }
+
+
+def _so_far(values: Floats) -> Floats:
+    """The largest of values (K, N, ...) up to each iteration."""
+    return np.maximum.accumulate(values, axis=1)
+
+
+def comparable(recording: Recording, again: Replay) -> NDArray[np.bool_]:
+    """(K, N) the iterations that an honest recording shares with its replay: those that it has, before its figures
+    stop being finite, and before a leap in the same stretch."""
+    number = again.start[:, None] + np.arange(again.loss.shape[1])
+    leaps = ~(again.update_norm <= LEAP * again.weight_norm).all(axis=-1)
+    behind = np.zeros_like(leaps)
+    behind[:, 1:] = np.logical_or.accumulate(leaps, axis=1)[:, :-1]
+    shared: NDArray[np.bool_] = (number < finite_iterations(recording)) & ~behind
+    return shared
+
+
+def calm(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> NDArray[np.bool_]:
+    """(N,) the iterations of a stretch that rounding does not decide: a run that explodes magnifies it beyond bounds.
+
+    Two twins of the replay, moved by a few roundings of float32, tell: from where one of them is far from it, nothing
+    can be said of a recording.
+    """
+    three = replay(recording, [checkpoint] * 3, steps, e, shake=TWINS)
+    off = _in_scales(three, {name: replayed(three, name)[:1] for name in OF_ITERATIONS})
+    stormy = np.logical_or((worst(off) > STORMY).any(axis=0), ~(three.loss <= LOUD).all(axis=0))
+    quiet = len(stormy) if not stormy.any() else max(0, int(stormy.argmax()) - AHEAD)
+    return np.arange(len(stormy)) < quiet
+
+
+def finite_iterations(recording: Recording) -> int:
+    """Iterations before the first that is not finite."""
+    finite = np.isfinite(recording.gradient).all(axis=(1, 2)) & np.isfinite(recording.loss)
+    return len(finite) if finite.all() else int(finite.argmin())
+
+
+def of_ends(recording: Recording, again: Replay, e: Experiment) -> dict[str, Floats]:
+    """(K, L) deviations of what stands at the stretches' ends: the next checkpoints and the last mini-batches.
+
+    They are NaN where no epoch that was recorded ended there.
+    """
+    ends = again.start + again.loss.shape[1]
+    there = np.isin(ends, recording.epoch_end) & np.isin(ends, recording.checkpoint_iteration)
+    if not there.any():
+        return {name: np.full((len(ends), len(recording.layers)), np.nan) for name in OF_ENDS}
+    began = np.searchsorted(recording.checkpoint_iteration, again.start)
+    taken = np.minimum(np.searchsorted(recording.checkpoint_iteration, ends), len(recording.checkpoint_iteration) - 1)
+    epochs = np.minimum(np.searchsorted(recording.epoch_end, ends), recording.epochs - 1)
+    after = recording.checkpoint_parameters[taken].astype(np.float64)
+    way = _by_layer(again.parameters - recording.checkpoint_parameters[began], e)
+    way = np.hypot(way, STAY * _by_layer(again.parameters, e))
+    moments = recording.checkpoint_moments[taken].astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = _by_layer(moments - again.moments, e) / (_by_layer(again.moments, e) + _TINY)
+        off = {
+            "parameters": _by_layer(after - again.parameters, e) / (way + _TINY),
+            "moments": moved.max(axis=1, initial=0.0),
+            **_last_batch(recording, again, epochs),
+        }
+    return {name: np.where(there[:, None], np.nan_to_num(values, nan=np.inf), np.nan) for name, values in off.items()}
+
+
+def _by_layer(flat: Floats, e: Experiment) -> Floats:
+    """(..., L) norm of the weights and the biases of each layer in rows (..., P)."""
+    parts = [(w.reshape(*w.shape[:-2], w.shape[-2] * w.shape[-1]), b) for w, b in layers_of(flat, e.widths)]
+    return np.stack([np.hypot(*(np.linalg.norm(x, axis=-1) for x in pair)) for pair in parts], axis=-1)
+
+
+def _last_batch(recording: Recording, again: Replay, epochs: NDArray[np.int64]) -> dict[str, Floats]:
+    edges = recording.batch_range[epochs].astype(np.float64)  # (K, L, 2)
+    off, misplaced = [], []
+    for layer, values in enumerate(again.last_gradient):
+        low, high = edges[:, layer].T
+        least, most = values.min(axis=-1), values.max(axis=-1)
+        flat = least == most  # bins around values that are all equal reach half a unit to each side
+        wide = np.where(flat, 1.0, most - least)
+        off.append(np.maximum(np.abs(low - least + flat / 2), np.abs(high - most - flat / 2)) / wide)
+        room = _room(values, OF_ENDS["batch_range"])
+        misplaced.append(misplaced_share(recording.batch_counts[epochs, layer], low, high, values, room))
+    return {"batch_range": np.stack(off, axis=-1), "batch_counts": np.stack(misplaced, axis=-1)}
+
+
+def _room(values: Floats, quantity: Quantity) -> Floats:
+    """(K,) how far a value may be off where the quantity is tolerated."""
+    room: Floats = quantity.tolerance * values.std(axis=-1)
+    return room
+
+
+def misplaced_share(counts: NDArray[Any], low: Floats, high: Floats, values: Floats, room: Floats) -> Floats:
+    """(R,) share of values (R, n) that stand in another one of equal bins, counts (R, B), than they can.
+
+    The bins reach from low (R,) to high (R,); each value may be off by room (R,).
+    """
+    bins, ordered = counts.shape[1], np.sort(values, axis=-1)
+    below = np.cumsum(counts, axis=-1)
+    found: Floats = np.abs(below[:, -1] - ordered.shape[1]) / ordered.shape[1]
+    for row, mine in enumerate(ordered):
+        edges = np.linspace(low[row], high[row], bins + 1)[1:-1]
+        least, most = mine.searchsorted(edges - room[row]), mine.searchsorted(edges + room[row], side="right")
+        wrong = np.maximum(least - below[row, :-1], below[row, :-1] - most).max() / len(mine)
+        found[row] = max(found[row], wrong)
+    return found
+
+
+def of_probes(recording: Recording, again: Probes, checkpoints: Sequence[int], e: Experiment) -> dict[str, Floats]:
+    """(C, ...) deviations of the probe rows that stand beside some checkpoints, with a last axis of layers,
+    activations or 1. A recording with other activations than the experiment's deviates without bound."""
+    rows = probe_rows(recording, checkpoints)
+    hidden = recording.hidden[rows].astype(np.float64)
+    if hidden.shape[1] != again.hidden.shape[1]:
+        hidden = np.full((*again.hidden.shape[:2], hidden.shape[2]), np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):
+        root = np.hypot(again.hidden[..., 0], again.hidden[..., 2])[..., None]
+        sizes = np.abs(hidden[..., :3] - again.hidden) / (root + _TINY)
+        off = np.concatenate([sizes, _outside(hidden[..., 3:], again.flat)], axis=-1)
+        return {
+            "probe_loss": _share_off(recording.probe_loss[rows], again.loss)[:, None],
+            "accuracy": _outside(recording.accuracy[rows], again.accuracy)[:, None],
+            "output_error": _share_off(recording.output_error[rows], again.output_error)[:, None],
+            **{f"hidden_{name}": off[..., column] for column, name in enumerate(HIDDEN_STATISTICS)},
+            **_probe_gradient(recording.probe_gradient[rows].astype(np.float64), again),
+            **_probe_weights(recording, rows, checkpoints, e),
+            "probe_counts": _common(recording.probe_counts[rows], recording.probe_range, again.gradients),
+        }
+
+
+def probe_rows(recording: Recording, checkpoints: Sequence[int]) -> NDArray[np.int64]:
+    """The probe rows that were taken together with these checkpoints."""
+    return np.searchsorted([0, *recording.epoch_end], recording.checkpoint_iteration[list(checkpoints)])
+
+
+def _share_off(found: Floats, true: Floats) -> Floats:
+    return np.abs(found.astype(np.float64) - true) / (np.abs(true) + _TINY)
+
+
+def _outside(found: Floats, bounds: Floats) -> Floats:
+    """How far a share is outside of its bounds (..., 2)."""
+    off: Floats = np.maximum(0, np.maximum(bounds[..., 0] - found, found - bounds[..., 1]))
+    return off
+
+
+def _probe_gradient(found: Floats, again: Probes) -> dict[str, Floats]:
+    true, spread = again.gradient, again.gradient[..., _SD]
+    scales: dict[str, Any] = {"zero_share": 1.0, "nonfinite": 1.0, "abs_mean": spread, "mean": spread}
+    off = {}
+    for column, name in enumerate(STATISTICS):
+        off[f"probe_{name}"] = np.abs(found[..., column] - true[..., column]) / (
+            scales.get(name, true[..., column]) + _TINY
+        )
+    zeros = np.stack([true[..., STATISTICS.index("zero_share")], again.zero_most], axis=-1)
+    return off | {"probe_zero_share": _outside(found[..., STATISTICS.index("zero_share")], zeros)}
+
+
+def _probe_weights(
+    recording: Recording, rows: NDArray[np.int64], checkpoints: Sequence[int], e: Experiment
+) -> dict[str, Floats]:
+    kept = layers_of(recording.checkpoint_parameters[list(checkpoints)].astype(np.float64), e.widths)
+    weights = tuple(w.reshape(len(w), -1) for w, _ in kept)
+    true = np.stack([np.stack([w.mean(axis=-1), w.std(axis=-1)], axis=-1) for w in weights], axis=1)
+    off = np.abs(recording.weight[rows] - true) / (true[..., 1:] + _TINY)
+    return {
+        "weight": off.max(axis=-1),
+        "weight_counts": _common(recording.weight_counts[rows], recording.weight_range, weights),
+    }
+
+
+def _common(counts: NDArray[Any], ranges: Floats, values: Sequence[Floats]) -> Floats:
+    """(C, L) misplaced shares on common bins: counts (C, L, B), ranges (L,), values L of (C, n)."""
+    off = []
+    for layer, mine in enumerate(values):
+        reach = np.full(len(mine), ranges[layer], dtype=np.float64)
+        # float32 computes the place in units of the range
+        room = np.maximum(_room(mine, OF_PROBES["probe_abs_mean"]), 1e-6 * reach)
+        off.append(misplaced_share(counts[:, layer], -reach, reach, mine, room))
+    return np.stack(off, axis=-1)
+
+
+def worst(off: Mapping[str, Floats]) -> Floats:
+    """The largest deviation over quantities and layers, in units of the tolerance; infinite where it is no number."""
+    shares = [(values / QUANTITIES[name].tolerance).max(axis=-1) for name, values in off.items()]
+    largest: Floats = np.nan_to_num(np.max(shares, axis=0), nan=np.inf, posinf=np.inf)
+    return largest
+
+
+_Found = TypeVar("_Found", Replay, Probes)
+_Again = Callable[[Sequence[int], Sequence[Sequence[Kink]]], _Found]  # from checkpoints, each with its turned kinks
+_Off = Callable[[Sequence[int], _Found], Floats]  # (K, N) deviations of what was found from these checkpoints
+
+
+def follow(
+    recording: Recording, checkpoints: Sequence[int], steps: int, e: Experiment, dtype: DTypeLike = np.float64
+) -> Replay:
+    """A replay on those sides of its kinks that the recording took; see `labkit.replay.replay`."""
+
+    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]]) -> Replay:
+        return replay(recording, chosen, steps, e, dtype, turned)
+
+    def off(_: Sequence[int], found: Replay) -> Floats:
+        return np.where(comparable(recording, found), worst(of_iterations(recording, found)), 0)
+
+    return _on_its_sides(checkpoints, again, off)
+
+
+def calm_probe(recording: Recording, checkpoint: int, e: Experiment) -> bool:
+    """Does rounding leave what the probe batch shows as it is? See `calm`."""
+    three = probe(recording, [checkpoint] * 3, e, shake=TWINS)
+    off = worst(_probe_gradient(three.gradient[:1], three))
+    return bool((off <= STORMY).all() and (three.loss <= LOUD).all())
+
+
+def follow_probes(recording: Recording, checkpoints: Sequence[int], e: Experiment) -> Probes:
+    """What the probe batch shows, on those sides of its kinks that the recording took; see `labkit.replay.probe`."""
+
+    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]]) -> Probes:
+        return probe(recording, chosen, e, turned)
+
+    def off(chosen: Sequence[int], found: Probes) -> Floats:
+        recorded = recording.probe_gradient[probe_rows(recording, chosen)].astype(np.float64)
+        return worst(_probe_gradient(recorded, found))[:, None]
+
+    return _on_its_sides(checkpoints, again, off)
+
+
+def _on_its_sides(checkpoints: Sequence[int], again: _Again[_Found], off: _Off[_Found]) -> _Found:
+    found = again(checkpoints, ())
+    deviations = off(checkpoints, found)
+    for k in np.flatnonzero((deviations > SUSPICIOUS).any(axis=1)).tolist():
+        better = _other_sides(checkpoints[k], again, off, found.kinks[k], deviations[k])
+        if better is not None:
+            _put(found, k, *better)
+    return found
+
+
+def _other_sides(
+    checkpoint: int, again: _Again[_Found], off: _Off[_Found], kinks: Sequence[Kink], deviations: Floats
+) -> tuple[_Found, int] | None:
+    """One stretch once more, with kinks turned for as long as that mends its first suspicious iteration."""
+    best: tuple[_Found, int] | None = None
+    turned: tuple[Kink, ...] = ()
+    for _ in range(ROUNDS):
+        at = _first_suspicious(deviations)
+        tries = [kink for kink in kinks if kink.row <= at and kink not in turned][-MOST_KINKS:]
+        if at == len(deviations) or not tries:
+            break
+        chosen = [checkpoint] * len(tries)
+        found = again(chosen, [(*turned, kink) for kink in tries])
+        after = off(chosen, found)
+        winner = max(range(len(tries)), key=lambda k: (_first_suspicious(after[k]), -after[k][at]))
+        if _first_suspicious(after[winner]) <= at and not after[winner][at] < deviations[at] / 2:
+            break
+        best, turned = (found, winner), (*turned, tries[winner])
+        kinks, deviations = found.kinks[winner], after[winner]
+    return best
+
+
+def _first_suspicious(deviations: Floats) -> int:
+    """The first iteration that rounding alone does not explain; the number of iterations when there is none."""
+    wrong = deviations > SUSPICIOUS
+    return int(wrong.argmax()) if wrong.any() else len(wrong)
+
+
+def _put(into: _Found, k: int, source: _Found, j: int) -> None:
+    for field in fields(into):
+        here, there = getattr(into, field.name), getattr(source, field.name)
+        for values, new in zip(here, there, strict=True) if isinstance(here, tuple) else [(here, there)]:
+            values[k] = new[j]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of one iteration, recorded and replayed."""
+
+    quantity: Quantity
+    layer: str  # "" for what is one figure for the whole network
+    recorded: float
+    replayed: float
+    deviation: float  # in the quantity's own scale
+
+    @property
+    def off(self) -> bool:
+        return not self.deviation <= self.quantity.tolerance
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """All figures of one iteration."""
+
+    start: int  # iterations done at the checkpoint from which it was replayed
+    figures: tuple[Figure, ...]
+    calm: bool  # False where rounding decides, and nothing can be compared
+
+
+def at_iteration(recording: Recording, iteration: int) -> Iteration:
+    """Iteration `iteration` (from 1) of a recording and of its replay, as its own experiment has it.
+
+    An iteration that was not recorded, and a recording that cannot be replayed, raise `RecordingError`.
+    """
+    e = recording.origin.experiment
+    if e is None:
+        raise RecordingError("this recording follows no experiment: only a recording with one can be replayed")
+    done = min(recording.iterations, e.iterations)
+    if not 1 <= iteration <= done:
+        raise RecordingError(f"there is no iteration {iteration}: the recording has 1 to {done:,}")
+    before = np.flatnonzero(recording.checkpoint_iteration < iteration)
+    if not before.size:
+        raise RecordingError("it has no checkpoint of the network before its first iteration: train it again")
+    checkpoint = int(before[-1])
+    steps = iteration - int(recording.checkpoint_iteration[checkpoint])
+    again = follow(recording, [checkpoint], steps, e)
+    off = of_iterations(recording, again)
+    figures = []
+    for name, quantity in OF_ITERATIONS.items():
+        values, true = recorded(recording, name, iteration - 1), replayed(again, name)[0, -1]
+        for layer, (found, want) in enumerate(zip(values, true, strict=True)):
+            label = recording.layers[layer] if len(true) > 1 else ""
+            figures.append(Figure(quantity, label, float(found), float(want), float(off[name][0, -1, layer])))
+    shared = comparable(recording, again)[0, -1]
+    calm_here = not any(figure.off for figure in figures) or bool(shared and calm(recording, checkpoint, steps, e)[-1])
+    return Iteration(iteration - steps, tuple(figures), calm_here)

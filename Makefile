@@ -6,7 +6,7 @@ PYTHON ?= python3
 # nbgrader looks for `jupyter` and `alembic` on PATH
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test lint format bench lab clean
+.PHONY: help setup demo test lint format bench hostile lab clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -37,6 +37,9 @@ format: setup ## let ruff mend what it can
 
 bench: setup ## what recording costs, as ratios
 	$(BIN)/python benchmarks/recording.py
+
+hostile: setup ## hostile submissions on nbgrader's own autograde and on ours (half an hour)
+	$(BIN)/python benchmarks/hostile.py
 
 lab: setup ## open the course in JupyterLab
 	cd assignments && jupyter lab

@@ -161,17 +161,28 @@ def _take_own_view(place: Path, around: Surroundings) -> bool:
     kernel.unshare(kernel.NEWNS)
     kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.make_readable_only("/")
-    kept = os.open(place, os.O_PATH | os.O_CLOEXEC)
-    for path in _covered(around):
+    covered = list(_covered(around))
+    # what has to be seen may lie there, too: a clone in /tmp
+    seen = [str(place), *(path for path in around.readable if _is_below(Path(path), covered))]
+    kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in seen}
+    for path in covered:
         kernel.mount("tmpfs", path, "tmpfs", safe, ROOM)
-    place.mkdir(parents=True, exist_ok=True)
-    kernel.mount(f"/proc/self/fd/{kept}", str(place), flags=kernel.MS_BIND)
+    for path, descriptor in kept.items():
+        _stand_in(Path(path), stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        kernel.mount(f"/proc/self/fd/{descriptor}", path, flags=kernel.MS_BIND)
+        os.close(descriptor)
     kernel.make_writable(str(place))
-    os.close(kept)
     with contextlib.suppress(OSError):
         kernel.mount("proc", "/proc", "proc", safe | kernel.MS_NOEXEC)
         return True
     return False
+
+
+def _stand_in(path: Path, folder: bool) -> None:
+    """Something at this path over which the real thing can be mounted."""
+    (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
+    if not folder and not path.exists():
+        path.touch()
 
 
 def _covered(around: Surroundings) -> Iterator[str]:

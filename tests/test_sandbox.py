@@ -226,6 +226,30 @@ def test_is_a_file_not_larger_than_its_limit(nursery, room):
     assert max(sizes) <= SMALL.file_bytes
 
 
+def test_is_what_is_needed_seen_also_where_others_keep_their_files(tmp_path):
+    """A clone may lie in /tmp, where each submission gets a folder of its own."""
+    (tmp_path / "module").mkdir()
+    (tmp_path / "module" / "there.txt").write_text("needed")
+    (tmp_path / "single.txt").write_text("needed, too")
+    (tmp_path / "gradebook.db").write_text(CANARY)
+    with contextlib.closing(Nursery()) as nursery:
+        nursery.close()
+        nursery._desk = tempfile.TemporaryDirectory()
+        Path(nursery._desk.name).chmod(0o711)
+        around = sandbox.surroundings(Path(nursery._desk.name))
+        needed = (str(tmp_path / "module"), str(tmp_path / "module" / "there.txt"), str(tmp_path / "single.txt"))
+        nursery.around = replace(around, readable=(*around.readable, *needed))
+        nursery._spawn()
+        with nursery.room() as room:
+            found, _ = said(nursery, new_place(Path(room)), f"""
+for name in ('module/there.txt', 'single.txt', 'gradebook.db'):
+    try:
+        print(open({str(tmp_path)!r} + '/' + name).read())
+    except OSError: pass
+""")  # fmt: skip
+    assert found.split("\n") == ["needed", "needed, too", ""]
+
+
 @pytest.mark.parametrize("source", [
     "import torch; x = torch.rand(300, 300); print((x @ x).shape[0])",
     "import numpy, matplotlib.pyplot as plt; plt.plot([1]); plt.show(); print(300)",

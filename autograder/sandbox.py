@@ -169,7 +169,8 @@ def _take_own_view(place: Path, around: Surroundings) -> bool:
         kernel.mount("tmpfs", path, "tmpfs", safe, ROOM)
     for path, descriptor in kept.items():
         _stand_in(Path(path), stat.S_ISDIR(os.fstat(descriptor).st_mode))
-        kernel.mount(f"/proc/self/fd/{descriptor}", path, flags=kernel.MS_BIND)
+        # with what is mounted below: it is locked together with its folder
+        kernel.mount(f"/proc/self/fd/{descriptor}", path, flags=kernel.MS_BIND | kernel.MS_REC)
         os.close(descriptor)
     kernel.make_writable(str(place))
     with contextlib.suppress(OSError):

@@ -116,7 +116,7 @@ def mismatches(
     adds no rounding of its own to the recording's.
     """
     first = deviations.follow(recording, checkpoints, steps, e, e.dtype)
-    mismatched, stormy = [], False
+    mismatched, stormy = [], deviations.leaps(recording, first)
     for k, finding in enumerate(_firsts(recording, first, e)):
         if finding is None:
             continue

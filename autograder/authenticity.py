@@ -64,9 +64,11 @@ def _finding(
     """What is wrong with a recording, kept because several questions ask it of the same one."""
     try:
         experiment, rows = _consistent(recording, expected, open_fields)
-        drawn = audit.draw(salt, recording.digest, audit.stretches_of(recording), stretches)
-        audited(recording, experiment, drawn)
-        if rows < recording.iterations:
+        every = audit.stretches_of(recording)
+        broken = rows < recording.iterations
+        # where a run ends before its end, each of its steps has to lead there
+        audited(recording, experiment, tuple(every) if broken else audit.draw(salt, recording.digest, every, stretches))
+        if broken:
             breaks_down(recording, experiment, rows)
     except Failed as failure:
         return failure

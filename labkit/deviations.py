@@ -142,12 +142,25 @@ def _so_far(values: Floats) -> Floats:
 def comparable(recording: Recording, again: Replay) -> NDArray[np.bool_]:
     """(K, N) the iterations that an honest recording shares with its replay: those that it has, before its figures
     stop being finite, and before a leap in the same stretch."""
+    return _before_it_breaks(recording, again) & ~_behind_a_leap(again)
+
+
+def leaps(recording: Recording, again: Replay) -> bool:
+    """Is there an iteration that cannot be compared because a leap came before it?"""
+    return bool((_before_it_breaks(recording, again) & _behind_a_leap(again)).any())
+
+
+def _before_it_breaks(recording: Recording, again: Replay) -> NDArray[np.bool_]:
     number = again.start[:, None] + np.arange(again.loss.shape[1])
+    finite: NDArray[np.bool_] = number < finite_iterations(recording)
+    return finite
+
+
+def _behind_a_leap(again: Replay) -> NDArray[np.bool_]:
     leaps = ~(again.update_norm <= LEAP * again.weight_norm).all(axis=-1)
     behind = np.zeros_like(leaps)
     behind[:, 1:] = np.logical_or.accumulate(leaps, axis=1)[:, :-1]
-    shared: NDArray[np.bool_] = (number < finite_iterations(recording)) & ~behind
-    return shared
+    return behind
 
 
 def calm(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> NDArray[np.bool_]:

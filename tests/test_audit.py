@@ -284,6 +284,29 @@ def test_only_the_audit_finds_what_lies_between_checkpoints(runs, ada) -> None:
     assert all(finding.deviation > finding.quantity.tolerance for finding in found)
 
 
+def behind_leaps(r: Recording, e: Experiment) -> Recording:
+    """Moments that throw the weights far at the start of every epoch but the first; what follows is invented."""
+    moments = r.checkpoint_moments.copy()
+    moments[2:, 1] *= 1e-12
+    leaping = replace(r, checkpoint_moments=moments)
+    first = replay.replay(leaping, range(2, 51), 1, e)
+    gradient, updates = r.gradient.copy().reshape(50, LENGTH, 4, -1), r.update_norm.copy().reshape(50, LENGTH, 4)
+    gradient[1:, 1:, :, :5] *= 1.1
+    updates[1:, 0] = first.update_norm[:, 0]
+    assert (updates[1:, 0] > deviations.LEAP * first.weight_norm[:, 0]).any(axis=-1).all()
+    return replace(leaping, gradient=gradient.reshape(r.gradient.shape), update_norm=updates.reshape(-1, 4))
+
+
+def test_nobody_hides_behind_a_leap(runs, ada) -> None:
+    """Behind a leap nothing can be compared; then the stretch that must have led there is looked at, too."""
+    forged, e = behind_leaps(runs["relu"], ada["relu"]), ada["relu"]
+    clean = audit.audit(runs["relu"], e, (5, 30))
+    assert (clean.stretches, clean.findings) == ((5, 30), ())
+    found = audit.audit(forged, e, (5, 30))
+    assert found.stretches == tuple(range(50))
+    assert [(one.iteration, one.quantity) for one in found.findings] == [(LENGTH, QUANTITIES["moments"])]
+
+
 @pytest.mark.parametrize("name", ["abs_mean", "sd", "norm", "update_norm", "loss", "weight_dot_gradient"])
 def test_one_figure_off_by_a_hundredth_is_found(runs, ada, name: str) -> None:
     """The smallest forgery: one iteration of one epoch, one percent."""

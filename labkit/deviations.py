@@ -67,7 +67,7 @@ OF_ENDS: Mapping[str, Quantity] = {
     "batch_counts": Quantity("the last mini-batch's histogram", "all values", 5e-3),
 }
 OF_PROBES: Mapping[str, Quantity] = {
-    "probe_loss": Quantity("the probe's loss", "itself", 1e-4),
+    "probe_loss": Quantity("the probe's loss", "itself", 4e-5),
     "accuracy": Quantity("the probe's accuracy", "all images", 3e-4),
     "output_error": Quantity("mean |p - y|", "itself", 1e-4),
     "hidden_abs_mean": Quantity("mean |h|", "the root mean square", 1e-4),

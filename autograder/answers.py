@@ -23,6 +23,7 @@ Array = NDArray[Any]
 LARGEST_ARRAY = 64 * 2**20  # bytes of one array
 DEEPEST = 20  # lists within lists
 MOST_ITEMS = 1_000_000  # numbers, texts and lists in one value, arrays counted as one
+LARGEST_KEY = 2**53
 KINDS = "biuf"  # numpy's letters for bool, whole numbers and floating point
 
 
@@ -125,9 +126,15 @@ class _Decoder(_Budget):
 
     def _dict(self, body: list[Any], depth: int) -> dict[Any, Any]:
         try:
-            return {self.decode(key, depth + 1): self.decode(one, depth + 1) for key, one in body}
+            return {self._key(self.decode(key, depth + 1)): self.decode(one, depth + 1) for key, one in body}
         except (TypeError, ValueError) as error:
             raise AnswerError("has keys that are not plain") from error
+
+    def _key(self, key: Any) -> Any:
+        """Such a key shares its hash with few others; of tuples and of larger numbers there is no end of equal ones."""
+        if isinstance(key, str | float) or (isinstance(key, int) and abs(key) <= LARGEST_KEY):
+            return key
+        raise TypeError
 
 
 def _array_text(array: Array) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from autograder.answers import AnswerError, from_bytes, to_bytes
 
 LENGTH = struct.Struct("<I")
 LARGEST = 100 * 2**20  # bytes of one message
+MOST_PARTS = 8_000_000  # lists, objects and what is in them, each of which may take a hundred bytes of memory
 PIECE = 1 << 20  # bytes that are read at once
 
 
@@ -59,8 +60,11 @@ class Channel:
         (length,) = LENGTH.unpack(self._exactly(LENGTH.size, deadline))
         if length > LARGEST:
             raise ChannelError(f"the process announced a message of {length / 1e6:,.0f} MB")
+        content = self._exactly(length, deadline)
+        if sum(map(content.count, (b"[", b"{", b","))) > MOST_PARTS:
+            raise ChannelError("the process sent a message of too many parts")
         try:
-            return from_bytes(self._exactly(length, deadline))
+            return from_bytes(content)
         except AnswerError as error:
             raise ChannelError(f"the process sent a message that {error}") from error
 

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -199,7 +200,8 @@ def _lay_out(task: Task, result: Result, target: Path) -> None:
         if result.status != "refused":
             notebook, _ = marking.mended(task, handed_in)
     for path in target.glob("*.ipynb"):
-        path.unlink()
+        # nbgrader would take a folder of such a name for a notebook, too
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     (target / f"{task.assignment}.ipynb").write_text(json.dumps(notebook), "utf-8")
     if stamp := _timestamp(task, result.student):
         (target / TIMESTAMP).write_text(stamp, "utf-8")
@@ -210,7 +212,8 @@ def _timestamp(task: Task, student: str) -> str:
     from nbgrader.utils import parse_utc
 
     try:
-        stamp = (folder_of(task, student) / TIMESTAMP).read_text("utf-8").strip()[:100]
+        # where nobody collected, it is whatever was handed in under that name
+        stamp = submission.beginning(folder_of(task, student) / TIMESTAMP, 100).decode().strip()
         parse_utc(stamp)
     except (OSError, ValueError, OverflowError):
         return ""

@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -107,10 +108,10 @@ def _excess(pid: int, place: Path | None, limits: Limits) -> str:
     # of all together; and the first process of a namespace does not hear the kernel's own warning
     if sum(map(_processor_time, below)) > limits.cpu_seconds:
         return "the notebook used up its processor time"
-    # one alone has its own limit
-    if len(below) > 1 and sum(map(_memory, below)) > limits.data_bytes:
+    # what one alone writes for itself has its own limit
+    if (sum(map(_memory, below)) if len(below) > 1 else _shared(pid)) > limits.data_bytes:
         return f"the notebook's processes together took more than {limits.data_bytes / 2**30:.1f} GB of memory"
-    if place is not None and _disk(place, limits.disk_bytes) > limits.disk_bytes:
+    if place is not None and _disk(place, limits.disk_bytes) + _without_names(below) > limits.disk_bytes:
         return f"the notebook wrote more than {limits.disk_bytes / 2**30:.1f} GB of files"
     return ""
 
@@ -138,12 +139,35 @@ def _processor_time(pid: int) -> float:
 
 
 def _memory(pid: int) -> int:
-    """Bytes that this process wrote and shares with nobody: what it inherited from the parent does not count."""
+    """Bytes that this process wrote and shares with nobody: what it inherited from the parent does not count. And its
+    part of the memory that it shares; of that, what nobody else uses counts twice."""
+    return _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), "Private_Dirty:", "Pss_Shmem:")
+
+
+def _shared(pid: int) -> int:
+    """Bytes of memory that this process could share with others: its own limit does not hold for them."""
+    return _kilobytes(Path(f"/proc/{pid}/status"), "RssShmem:")
+
+
+def _kilobytes(facts: Path, *names: str) -> int:
+    """The sum of these facts, in bytes; nothing where the process is gone."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Private_Dirty:"):
-                return int(line.split()[1]) * 1024
+        lines = facts.read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith(names)) * 1024
     return 0
+
+
+def _without_names(pids: list[int]) -> int:
+    """Bytes of the files that these processes hold open, and that no folder names any more."""
+    found: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    file = descriptor.stat()
+                    if stat.S_ISREG(file.st_mode) and file.st_nlink == 0:
+                        found[file.st_dev, file.st_ino] = file.st_blocks * 512
+    return sum(found.values())
 
 
 def _disk(folder: Path, enough: int) -> int:

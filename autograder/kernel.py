@@ -31,13 +31,17 @@ _MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SOCKET = {"x86_64": 41, "aarch64": 198}
 _REFUSED = {
     # ptrace, process_vm_readv and _writev, mount, umount2, unshare, setns, bpf, add_key, request_key, keyctl,
-    # perf_event_open, userfaultfd, open_by_handle_at, io_uring_setup, pidfd_getfd
-    "x86_64": (101, 310, 311, 165, 166, 272, 308, 321, 248, 249, 250, 298, 323, 304, 425, 438),
-    "aarch64": (117, 270, 271, 40, 39, 97, 268, 280, 217, 218, 219, 241, 282, 265, 425, 438),
+    # perf_event_open, userfaultfd, open_by_handle_at, io_uring_setup, pidfd_getfd;
+    # memory that belongs to no process: memfd_create, memfd_secret, shmget, msgget
+    "x86_64": (101, 310, 311, 165, 166, 272, 308, 321, 248, 249, 250, 298, 323, 304, 425, 438, 319, 447, 29, 68),
+    "aarch64": (117, 270, 271, 40, 39, 97, 268, 280, 217, 218, 219, 241, 282, 265, 425, 438, 279, 447, 194, 186),
 }
+_CLONE = {"x86_64": 56, "aarch64": 220}
+_CLONE3 = 435  # its flags lie in memory, where no filter looks: libraries fall back to clone where it is not known
+_NAMESPACES = NEWNS | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET | 0x2000000  # and those of control groups
 _X32 = 0x40000000  # calls under x86_64's other numbering
-_AF_UNIX, _EPERM = 1, 1
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_AF_UNIX, _EPERM, _ENOSYS = 1, 1, 38
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x50000
 
 
@@ -155,14 +159,17 @@ def seccomp(unix_sockets: bool) -> None:
 
 def _filter(machine: str, unix_sockets: bool) -> bytes:
     """A program for the kernel: (code, jump if true, jump if false, constant), eight bytes each."""
-    family, refuse, allow = range(1000, 1003)  # where a jump goes to; 0 is the next line
+    family, flags, refuse, unknown, allow = range(1000, 1005)  # where a jump goes to; 0 is the next line
     lines = [(_LOAD, 0, 0, 4), (_EQUAL, 0, refuse, _MACHINES[machine]), (_LOAD, 0, 0, 0)]
     lines += [(_EQUAL, refuse, 0, number) for number in _REFUSED[machine]]
     lines += [(_AT_LEAST, refuse, 0, _X32)] if machine == "x86_64" else []
+    lines += [(_EQUAL, unknown, 0, _CLONE3), (_EQUAL, flags, 0, _CLONE[machine])]
     lines += [(_EQUAL, family, allow, _SOCKET[machine])]
-    places = {0: 0, family: len(lines), refuse: len(lines) + 2, allow: len(lines) + 3}
+    n = len(lines)
+    places = {0: 0, family: n, flags: n + 2, refuse: n + 4, unknown: n + 5, allow: n + 6}
     lines += [(_LOAD, 0, 0, 16), (_EQUAL, allow if unix_sockets else refuse, refuse, _AF_UNIX)]
-    lines += [(_RETURN, 0, 0, _ERRNO | _EPERM), (_RETURN, 0, 0, _ALLOW)]
+    lines += [(_LOAD, 0, 0, 16), (_ANY_BIT, refuse, allow, _NAMESPACES)]
+    lines += [(_RETURN, 0, 0, _ERRNO | _EPERM), (_RETURN, 0, 0, _ERRNO | _ENOSYS), (_RETURN, 0, 0, _ALLOW)]
 
     def ahead(label: int, line: int) -> int:
         return places[label] - line - 1 if label else 0

@@ -9,7 +9,7 @@ import copy
 import difflib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +86,11 @@ def _normal_cell(cell: Cell) -> Cell:
     attachments = cell.get("attachments")
     if kind == "markdown" and isinstance(attachments, dict):
         made["attachments"] = {
-            str(name): {str(mime): data for mime, data in bundle.items() if isinstance(data, str)}
+            str(name): shown
             for name, bundle in attachments.items()
             if isinstance(bundle, dict)
+            # nbgrader's page stops at one that is empty
+            if (shown := {str(mime): data for mime, data in bundle.items() if isinstance(data, str)})
         }
     return _as_kind(made, made["cell_type"])
 
@@ -157,7 +159,7 @@ def mend(submitted: Notebook, released: Notebook) -> tuple[Notebook, list[str]]:
 
     Both in `read`'s form. Cells that the student added stay; the order of the cells stays the student's.
     """
-    desk = _Desk(released["cells"], copy.deepcopy(submitted["cells"]))
+    desk = _Desk(released["cells"], [{**cell, "metadata": _known(cell["metadata"])} for cell in submitted["cells"]])
     _match_grade_ids(desk)
     _match_cell_ids(desk)
     _match_same_content(desk)
@@ -166,6 +168,17 @@ def mend(submitted: Notebook, released: Notebook) -> tuple[Notebook, list[str]]:
     cells = _restored(desk)
     _name_all(cells, desk)
     return {**copy.deepcopy(released), "cells": cells}, desk.remarks
+
+
+def _known(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What mending goes by, without what a student's notebook may say besides: nbgrader stops at what has no form."""
+    found = metadata.get("nbgrader")
+    kept: dict[str, Any] = {PUT_BACK: True} if metadata.get(PUT_BACK) is True else {}
+    if isinstance(found, dict):
+        name = found.get("grade_id")
+        kept["nbgrader"] = {flag: True for flag in FLAGS if found.get(flag) is True}
+        kept["nbgrader"] |= {"grade_id": name} if isinstance(name, str) else {}
+    return kept
 
 
 # Finding cells again

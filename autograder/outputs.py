@@ -18,10 +18,10 @@ TAG = re.compile(r"</?([a-zA-Z][^\s/>]*)")
 Output = dict[str, Any]
 
 
-def checked(outputs: object) -> list[Output]:
-    """The outputs that have nbformat's form, with nothing else in them; what has not is left out."""
+def checked(outputs: object, most: int = MOST_IN_ALL) -> list[Output]:
+    """The outputs that have nbformat's form, with nothing else in them; what has not, or is too much, is left out."""
     kept: list[Output] = []
-    left = MOST_TEXT + MOST_RICH + 1000
+    left = min(MOST_TEXT + MOST_RICH + 1000, most)
     for output in outputs[: MOST_OUTPUTS + 1] if isinstance(outputs, list) else []:
         made = _checked(output) if isinstance(output, dict) else None
         left -= 0 if made is None else size(made)
@@ -33,7 +33,8 @@ def checked(outputs: object) -> list[Output]:
 def size(output: Output) -> int:
     """Characters of one output."""
     rich = output.get("data", {}).values()
-    return sum(map(len, [output.get("text", ""), output.get("evalue", ""), *output.get("traceback", ()), *rich]))
+    said = (output.get(key, "") for key in ("text", "ename", "evalue"))
+    return sum(map(len, [*said, *output.get("traceback", ()), *rich]))
 
 
 def _checked(output: Output) -> Output | None:

@@ -8,7 +8,7 @@ import atexit
 import functools
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,13 @@ _GIVEN: dict[tuple[str, str], tuple[Result, Outputs]] = {}
 MOST_REMARKS = 8  # that a student reads
 TAG = re.compile(r"<(?=[A-Za-z/!?])")  # what HTML takes for the beginning of a tag
 # [text](place), [name]: place; a place is written in many ways, so only these few count as pages
-LINK = re.compile(r"\]([(:])(?!\s*(?:https?://|mailto:|attachment:|#))")
+LINK = r"\]([(:])(?!\s*(?:%shttps?://|mailto:|#))"
 FORMULA_LINK = re.compile(r"\\href(?![A-Za-z])")
+# where a formula begins, and nbgrader's pages look for its end
+FORMULA = re.compile(r"\\(?=begin\{|\\[\[(])")
+MOST_FORMULAS = 300  # of one cell
+MOST_BLANKS = 200  # side by side
+BLANKS = re.compile(f"[^\\S\n]{{{MOST_BLANKS},}}")
 REMARKS = "autograder-remarks"  # the id of the cell that names what was mended
 
 
@@ -59,7 +64,7 @@ class MendCells(NbGraderPreprocessor):  # type: ignore[misc]
         mended, remarks = mending.mend(found, _task(self, resources).released)
         for cell in mended["cells"]:
             if cell["cell_type"] == "markdown":
-                cell["source"] = harmless(cell["source"])
+                cell["source"] = harmless(cell["source"], cell.get("attachments", ()))
         for remark in remarks:
             self.log.info("%s: %s", resources["nbgrader"]["student"], remark)
         return _node(mended), resources
@@ -175,10 +180,14 @@ def _fill(cell: Any, result: Result, outputs: Outputs) -> None:
         cell.execution_count = outputs.numbers.get(cell.get("id"))
 
 
-def harmless(source: str) -> str:
+def harmless(source: str, attached: Iterable[str] = ()) -> str:
     """Markdown whose tags are shown, not obeyed, and whose links lead to pages: nbgrader's own pages would run a script
-    in a student's essay, as a tag or as the place where a link or a formula leads."""
-    return FORMULA_LINK.sub(r"\\text", LINK.sub(r"]\\\1", TAG.sub("&lt;", source)))
+    in a student's essay, as a tag or as the place where a link or a formula leads. They would not be made at all where
+    a picture is not `attached`, and not in hours where formulas without an end or endless blanks stand."""
+    names = "|".join(map(re.escape, attached))
+    link = re.compile(LINK % (rf"attachment:(?:{names})(?=[\s)]|$)|" if names else ""))
+    source = FORMULA_LINK.sub(r"\\text", link.sub(r"]\\\1", TAG.sub("&lt;", BLANKS.sub(" " * MOST_BLANKS, source))))
+    return FORMULA.sub("&#92;", source) if len(FORMULA.findall(source)) > MOST_FORMULAS else source
 
 
 def verdict_outputs(result: QuestionResult) -> list[Output]:

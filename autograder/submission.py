@@ -1,5 +1,6 @@
 """What was handed in: which files count, and copies of them in which no link leads anywhere."""
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -81,11 +82,29 @@ def take_files(folder: Path, target: Path, suffixes: tuple[str, ...], most_bytes
     """Copy ordinary files out of a folder in which a student's process may still write or have left traps."""
     target.mkdir(parents=True, exist_ok=True)
     left = most_bytes
-    for name, size in _walk(folder, "", DEEPEST):
-        if size is not None and size <= left and name.endswith(suffixes) and "/" not in name:
-            content = _read(folder / name, left)
-            (target / name).write_bytes(content)
-            left -= len(content)
+    # a link may have taken the folder's place, and whatever is listed may be gone when it is opened
+    with contextlib.suppress(OSError), _opened(folder) as place:
+        for name in sorted(name for name in os.listdir(place) if name.endswith(suffixes))[: 4 * MOST_FILES]:  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                # one more than fits shows that it does not
+                content = _read(Path(name), left + 1, place)
+                if len(content) <= left:
+                    (target / name).write_bytes(content)
+                    left -= len(content)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def beginning(path: Path, most: int) -> bytes:
+    """The first bytes of an ordinary file; `OSError` for a link, a pipe or nothing."""
+    return _read(path, most)
 
 
 def _walk(folder: Path, before: str, depth: int) -> Iterator[tuple[str, int | None]]:
@@ -103,9 +122,9 @@ def _walk(folder: Path, before: str, depth: int) -> Iterator[tuple[str, int | No
             yield name, entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else None
 
 
-def _read(path: Path, most: int = MOST_BYTES) -> bytes:
+def _read(path: Path, most: int = MOST_BYTES, folder: int | None = None) -> bytes:
     """An ordinary file's bytes; a link that took its place meanwhile is not followed."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path.name} is no ordinary file")

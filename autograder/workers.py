@@ -20,7 +20,7 @@ import labkit
 from autograder import sandbox, scratch
 from autograder.channel import Channel, ChannelError, Gone, TooLate
 from autograder.limits import Limits
-from autograder.outputs import Output, checked
+from autograder.outputs import MOST_IN_ALL, Output, checked, size
 from autograder.sandbox import Surroundings
 
 WARM_UP = 120.0  # seconds that the imports of a cold machine may take
@@ -235,6 +235,7 @@ class Student:
         self.deadline = time.monotonic() + limits.cpu_seconds * limits.patience
         self.ending: Ending | None = None
         self.run = Run()
+        self._room = MOST_IN_ALL
 
     def __enter__(self) -> "Student":
         return self
@@ -271,7 +272,9 @@ class Student:
 
     def _keep(self, message: dict[str, Any]) -> None:
         cell, number = message["ran"], message.get("number")
-        self.run.outputs[cell] = checked(message.get("outputs"))
+        # the student's process keeps to this limit by itself, unless its code was changed
+        self.run.outputs[cell] = checked(message.get("outputs"), self._room)
+        self._room -= sum(map(size, self.run.outputs[cell]))
         self.run.numbers[cell] = number if type(number) is int and 0 <= number < 100_000 else 0
         if message.get("stopped") is True:
             self.run.stopped.append(cell)

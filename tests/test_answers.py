@@ -387,3 +387,23 @@ def test_does_the_self_check_know_whose_notebook_it_is(tmp_path):
 def test_is_every_message_json():
     request = answers.call_request("f", [Tensor(np.ones(2)), Network((2, 2))], np.ones(1))
     assert json.loads(answers.to_bytes(request)) == request
+
+
+@pytest.mark.parametrize("keys", [
+    [k * (2**61 - 1) for k in range(1, 30_000)],
+    [{"tuple": [k * (2**61 - 1)]} for k in range(1, 30_000)],
+], ids=["numbers", "tuples"])  # fmt: skip
+def test_are_keys_that_collide_refused_at_once(keys):
+    """A dictionary of keys with one hash takes hours to build."""
+    with pytest.raises(AnswerError, match="keys that are not plain"):
+        decode({"dict": [[key, 0] for key in keys]})
+
+
+def test_is_a_message_of_too_many_parts_refused():
+    ours, theirs = socket.socketpair()
+    content = b"[" + b"[]," * 9_000_000 + b"0]"
+    sender = threading.Thread(target=theirs.sendall, args=(struct.pack("<I", len(content)) + content,))
+    sender.start()
+    with pytest.raises(ChannelError, match="too many parts"):
+        Channel(ours).receive()
+    sender.join()

@@ -355,6 +355,16 @@ def test_do_links_lead_nowhere(tmp_path):
         submission.find(tmp_path / "linked", "ada", "toy")
 
 
+def test_is_nothing_taken_where_a_link_stands_for_the_folder(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "file").write_text("classmate's")
+    (tmp_path / "linked").symlink_to(folder)
+    for name in ("linked", "gone"):
+        submission.take_files(tmp_path / name, tmp_path / "taken", ("file",), 1000)
+    assert list((tmp_path / "taken").iterdir()) == []
+
+
 def test_are_too_many_files_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(submission, "MOST_FILES", 3)
     for k in range(5):

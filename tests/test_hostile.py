@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hostile import damage
 from hostile.catalogue import FAMILIES, Submission, submissions
 from hostile.comparing import measured
 from hostile.damage import Scene, active, fingerprints
@@ -246,6 +248,23 @@ def test_is_a_grade_that_was_lost_noticed(scene, outcome, words):
     ended = Ended(0, (), {EARLIER: outcome} if outcome else {}, "")
     [said] = Scene("ours", scene.course, scene.outside, ended, scene.before).of(planted()).lost_grades
     assert words in said
+
+
+def test_is_a_page_that_was_not_made_noticed(scene):
+    asked = replace(scene, pages=(EARLIER,))
+    page = scene.course / "feedback" / EARLIER / "lab" / "lab.html"
+    assert asked.of(planted()).lost_grades == ("its feedback page was not made",)
+    page.parent.mkdir(parents=True)
+    page.write_text("<p>well done")
+    assert asked.of(planted()).lost_grades == ()
+
+
+def test_is_it_noticed_what_a_result_takes(scene, monkeypatch):
+    taken = sum(map(len, damage._produced(scene, EARLIER)))
+    monkeypatch.setattr(damage, "MOST_STORED", taken)
+    assert scene.of(planted()).lost_grades == ()
+    monkeypatch.setattr(damage, "MOST_STORED", taken - 1)
+    assert "what is stored of it takes" in scene.of(planted()).lost_grades[0]
 
 
 def _without_gradebook(scene):

@@ -1,12 +1,13 @@
 """What the steps that nbgrader runs make of cells."""
 
+import re
 from html.parser import HTMLParser
 
 import nbformat
 import pytest
 from nbconvert.filters import markdown2html
 
-from autograder.preprocessors import MOST_REMARKS, _remarks, harmless
+from autograder.preprocessors import MOST_BLANKS, MOST_FORMULAS, MOST_REMARKS, _remarks, harmless
 from autograder.results import Result
 
 
@@ -75,6 +76,27 @@ def test_no_formula_is_a_link() -> None:
 def test_mathematics_and_comparisons_stay_as_they_are() -> None:
     for text in ("$a < b$ and 3 <4", "`x <- 1`, **bold**, [link](https://example.org)", "| a | b |\n|---|---|"):
         assert harmless(text) == text
+
+
+def test_a_picture_that_is_not_attached_is_text() -> None:
+    """nbconvert makes no page at all where one is missing."""
+    assert harmless("![a](attachment:b.png)", ["b.png"]) == "![a](attachment:b.png)"
+    for text in ("![a](attachment:b.png)", "![a][c]\n\n[c]: attachment:b.png", "![a](attachment:b.pngs)"):
+        page = markdown2html(harmless(text, ["c.png", "b.png"] if "pngs" in text else ["c.png"]))
+        assert Links(page).found == []
+
+
+@pytest.mark.parametrize(
+    "essay", ["\\begin{a}" * 20_000, "\\\\[" * 40_000, "\\\\(" * 40_000, "a" + " " * 100_000 + "b"]
+)
+def test_no_essay_has_what_a_page_takes_hours_for(essay: str) -> None:
+    """Beginnings of formulas without an end, and endless blanks, take nbconvert the square of their number."""
+    shown = harmless(essay)
+    assert len(re.findall(r"\\(?:begin\{|\\[\[(])", shown)) <= MOST_FORMULAS
+    assert not re.search(f" {{{MOST_BLANKS + 1}}}", shown)
+    assert len(shown) > MOST_BLANKS
+    few = essay[:50]
+    assert harmless(few) == few
 
 
 def test_a_student_reads_a_few_remarks_and_how_many_more_there_are() -> None:

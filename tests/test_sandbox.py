@@ -201,9 +201,13 @@ except OSError: pass
     ("import os, time\nfor k in range(5):\n    if os.fork() == 0: break\nx = b'x' * (450 * 2**20)\ntime.sleep(9)",
      "together took more than 2.0 GB"),
     ("import time\nfor k in range(100): open(str(k), 'wb').write(bytes(2**20 - 1))\ntime.sleep(9)", "GB of files"),
+    ("import os, time\nkept = []\nfor k in range(60):\n    kept.append(open('x', 'wb', buffering=0)); os.remove('x')\n"
+     "    kept[-1].write(bytes(2**20 - 1))\ntime.sleep(9)", "GB of files"),
+    ("import mmap, time\nm = mmap.mmap(-1, 1500 * 2**20, flags=0x8021)\ntime.sleep(3)", "GB of memory"),
     ("import multiprocessing as m\nps = [m.Process(target=exec, args=('while 1: pass',)) for k in range(4)]\n"
      "for p in ps: p.start()\nfor p in ps: p.join()", "processor time"),
-], ids=["fork bomb", "memory", "memory of several", "disk", "processor time of several"])  # fmt: skip
+], ids=["fork bomb", "memory", "memory of several", "disk",
+        "files without names", "shared memory", "processor time of several"])  # fmt: skip
 def test_do_the_limits_hold_for_all_processes_together(nursery, room, source, words):
     limits = replace(SMALL, data_bytes=2 * 2**30 if "together" in words else SMALL.data_bytes)
     if words == "processor time":
@@ -215,6 +219,24 @@ def test_do_the_limits_hold_for_all_processes_together(nursery, room, source, wo
     assert time.monotonic() - started < 60
     # and the next one has all it needs
     assert said(nursery, new_place(room), "print(1)") == ("1\n", "")
+
+
+def test_is_there_no_memory_without_an_owner_and_no_namespace_by_clone(nursery, room):
+    """What no process has mapped is in no process's account: the kernel would end others for it."""
+    found, _ = said(nursery, new_place(room), """
+import ctypes, os, platform
+shmget, clone = {'x86_64': (29, 56), 'aarch64': (194, 220)}[platform.machine()]
+libc = ctypes.CDLL(None)
+try:
+    print('MADE', os.memfd_create('m'))
+except OSError: pass
+if libc.syscall(shmget, 0, 4096, 0o1600) >= 0: print('SHARED')
+child = libc.syscall(clone, 0x10000000 | 17, 0, 0, 0, 0)
+if child == 0: os._exit(0)
+if child > 0: print('CLONED')
+if libc.syscall(435, None, 0) >= 0: print('CLONED')
+""")  # fmt: skip
+    assert found == ""
 
 
 def test_is_a_file_not_larger_than_its_limit(nursery, room):

@@ -3,6 +3,7 @@
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -114,6 +115,18 @@ def test_are_outputs_cut_where_there_is_too_much(nursery, place):
     assert "cut off here" in found.outputs["c1"][-1]["text"]
 
 
+def test_are_outputs_of_all_cells_cut_by_the_grader(nursery, place, monkeypatch):
+    monkeypatch.setattr("autograder.workers.MOST_IN_ALL", 5_000)
+    forge = """
+import autograder.worker
+error = {"output_type": "error", "ename": "x" * 2_000, "evalue": "", "traceback": []}
+autograder.worker._run = lambda *_: ([error], 1, False)
+"""
+    found = run(nursery, place, forge, "1", "2", "3")
+    assert sum(outputs.size(one) for kept in found.outputs.values() for one in kept) <= 5_000
+    assert found.outputs["c1"] != []
+
+
 def test_is_nothing_left_alive(nursery, place):
     word = f"600.{time.time_ns()}"  # seconds, which nobody else asks for
     found = run(nursery, place, f"""
@@ -163,9 +176,10 @@ def test_is_a_nursery_that_was_killed_replaced():
 @pytest.mark.slow
 def test_does_a_fresh_process_do_the_same_as_a_forked_one(nursery, place):
     fresh = FreshProcesses()
+    patient = replace(QUICK, cpu_seconds=120)  # it loads torch in the student's time
     sources = ["print(1)", "1 / 0", "import torch; torch.rand(2)"]
-    assert run(fresh, place, *sources) == run(nursery, place, *sources)
-    assert run(fresh, place, "import os; os._exit(3)").ended.startswith(
+    assert run(fresh, place, *sources, limits=patient) == run(nursery, place, *sources)
+    assert run(fresh, place, "import os; os._exit(3)", limits=patient).ended.startswith(
         "the notebook ended its own process (exit code 3)"
     )
 

@@ -38,7 +38,7 @@ def measured(
             before = fingerprints(course)
             pages = [one.student for one in chosen if one.family == "injection"]
             ended = grade(side, course, outside, pages=pages, seconds=150 if side == "nbgrader" else 400)
-            scene = Scene(side, course, outside, ended, before)
+            scene = Scene(side, course, outside, ended, before, tuple(pages) if side == "ours" else ())
             points = {one.id: earned(marks(course).get(one.student, {})) for one in chosen}
             found = Measured({one.id: scene.of(one) for one in chosen}, scene.of_neighbours(chosen), points)
             outside.clear()

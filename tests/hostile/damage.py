@@ -45,6 +45,9 @@ class Damage:
         return tuple(sentence for part in self.parts for sentence in part)
 
 
+MOST_STORED = 100_000_000  # bytes: outputs have a limit of 30 MB, and stand in a file as JSON
+
+
 @dataclass(frozen=True)
 class Scene:
     """One grading, before and after."""
@@ -54,6 +57,7 @@ class Scene:
     outside: Outside
     ended: Ended
     before: Mapping[str, str]  # what `fingerprints` gave before the grading
+    pages: tuple[str, ...] = ()  # students for whom a feedback page was asked for
 
     def of(self, one: Submission) -> Damage:
         """What this submission did."""
@@ -207,6 +211,11 @@ def _lost(scene: Scene, student: str, found: Mapping[str, Mark]) -> Iterator[str
         yield "it is not in the gradebook"
     if status in ("refused", "person") and not reason:
         yield f"{status}, and no reason is said"
+    if status == "graded" and student in scene.pages and not [*(scene.course / "feedback" / student).rglob("*.html")]:
+        yield "its feedback page was not made"
+    stored = sum(len(part) for part in _produced(scene, student))
+    if stored > MOST_STORED:
+        yield f"what is stored of it takes {stored / 1e6:,.0f} MB"
 
 
 def _neighbours(scene: Scene, found: Mapping[str, Mapping[str, Mark]]) -> Iterator[str]:

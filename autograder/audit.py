@@ -117,21 +117,21 @@ def mismatches(
     """
     first = deviations.follow(recording, checkpoints, steps, e, e.dtype)
     mismatched, stormy = [], deviations.leaps(recording, first)
-    for k, finding in enumerate(_firsts(recording, first, e)):
+    for k, finding in enumerate(_firsts(recording, first)):
         if finding is None:
             continue
         calm = deviations.calm(recording, checkpoints[k], steps, e)
         stormy = stormy or not calm.all()
         again = deviations.follow(recording, [checkpoints[k]], steps, e)
-        (finding,) = _firsts(recording, again, e)
+        (finding,) = _firsts(recording, again)
         if finding is not None and calm[finding.iteration - int(again.start[0]) - 1]:
             mismatched.append(Mismatch(finding, again))
     return mismatched, stormy
 
 
-def _firsts(recording: Recording, again: Replay, e: Experiment) -> list[Finding | None]:
+def _firsts(recording: Recording, again: Replay) -> list[Finding | None]:
     """The first figure of each of K stretches that is off; what stands at its end comes last."""
-    off, ends = deviations.of_iterations(recording, again), deviations.of_ends(recording, again, e)
+    off, ends = deviations.of_iterations(recording, again), deviations.of_ends(recording, again)
     shared = deviations.comparable(recording, again)
     wrong = {name: ~(off[name] <= QUANTITIES[name].tolerance) & shared[..., None] for name in OF_ITERATIONS}
     found: list[Finding | None] = []

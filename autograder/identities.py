@@ -15,8 +15,10 @@ from autograder.checks import Failed
 from labkit import theory
 from labkit.experiments import Experiment
 from labkit.recording import Recording
+from labkit.replay import moments_of
 
 Floats = NDArray[np.float64]
+UNDERFLOW = 1e-16  # of a gradient like this float32 holds no square, and beside its 1e-8 Adam makes nothing of it
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,18 @@ def holds(recording: Recording, experiment: Experiment, rows: int) -> None:
             )
 
 
-def of(experiment: Experiment) -> tuple[str, ...]:
+def of(e: Experiment) -> tuple[str, ...]:
     """The names of the identities that hold for an experiment."""
-    piecewise = ("homogeneity",) if experiment.activation in ("relu", "leaky_relu", "linear") else ()
-    steps = ("adam_first_step",) if experiment.optimizer == "adam" else ("sgd_step", "sgd_norm")
-    return ("softmax", *piecewise, *steps, "clipped")
+    names = ["clipped"]
+    # the classes' gradients add up to 0, and stay so when the whole of them is scaled
+    if e.widths[-1] > 1 and e.clip_value is None:
+        names.append("softmax")
+    if e.plain and e.activation in ("relu", "leaky_relu", "linear") and (e.clip_each, e.clip_value) == (None, None):
+        names.append("homogeneity")
+    return (
+        *names,
+        *{"adam": ("adam_first_step", "adam_moments"), "rmsprop": (), "sgd": ("sgd_step", "sgd_norm")}[e.optimizer],
+    )
 
 
 def _softmax(recording: Recording, _: Experiment, rows: int) -> Floats:
@@ -65,6 +74,21 @@ def _homogeneity(recording: Recording, _: Experiment, rows: int) -> Floats:
 
 def _adam_first_step(recording: Recording, _: Experiment, rows: int) -> Floats:
     return np.array([theory.first_step_residual(recording)] if rows else [])
+
+
+def _adam_moments(recording: Recording, e: Experiment, rows: int) -> Floats:
+    """How far |m| is above what it can be beside v, for any gradients whatever (Cauchy-Schwarz over the steps).
+
+    An audit compares the moments of a layer by their norm. Where v is next to nothing, very little m would throw the
+    weights so far that what follows can be compared with nothing.
+    """
+    taken = np.flatnonzero((recording.checkpoint_iteration > 0) & (recording.checkpoint_iteration <= rows))
+    at = [recording.origin.moments.index(name) for name in moments_of(e)]
+    mean, square = recording.checkpoint_moments[taken][:, at].astype(np.float64).swapaxes(0, 1)
+    most = 0.1 / np.sqrt(0.001 * (1 - 0.9**2 / 0.999)) * np.sqrt(square) + UNDERFLOW
+    above = np.zeros(rows)
+    above[recording.checkpoint_iteration[taken].astype(int) - 1] = np.maximum(np.abs(mean) / most - 1, 0).max(axis=1)
+    return above
 
 
 def _sgd_step(recording: Recording, e: Experiment, rows: int) -> Floats:
@@ -89,14 +113,20 @@ def _lengths(recording: Recording, e: Experiment, rows: int) -> tuple[Floats, Fl
 
 
 def _clipped(recording: Recording, e: Experiment, rows: int) -> Floats:
-    """How far the weights' part of the gradient is above the norm to which all of it was clipped; without clipping,
-    how far the factor is from 1."""
+    """How far the gradients are above the size to which they were clipped, and factors above 1; without clipping, how
+    far the factors are from 1."""
     factor = recording.clip_factor[:rows].astype(np.float64)
-    if e.clip_norm is None:
+    norms, largest = (recording.statistic(name)[:rows].astype(np.float64) for name in ("norm", "abs_max"))
+    if e.clip_norm is not None:  # the weights' part is no longer than all of it
+        above = np.sqrt((norms**2).sum(axis=1, keepdims=True)) / e.clip_norm - 1
+    elif e.clip_each is not None:
+        above = norms / e.clip_each - 1
+    elif e.clip_value is not None:
+        above = largest / e.clip_value - 1
+    else:
         return np.abs(factor - 1)
-    whole = np.sqrt((recording.statistic("norm")[:rows].astype(np.float64) ** 2).sum(axis=1))
-    above: Floats = np.maximum(np.maximum(whole / e.clip_norm - 1, factor - 1), 0)
-    return above
+    residuals: Floats = np.maximum(np.maximum(above, factor - 1), 0)
+    return residuals
 
 
 IDENTITIES: Mapping[str, Identity] = {
@@ -105,7 +135,10 @@ IDENTITIES: Mapping[str, Identity] = {
         "sum w * gradient of a layer is that of the one before it plus its sum b * gradient", 100, _homogeneity
     ),
     "adam_first_step": Identity("Adam's first step is -lr g / (|g| + 1e-8)", 10_000, _adam_first_step),
+    "adam_moments": Identity(
+        "Adam's mean of g is at most 7.27 times the root of its mean of g^2", 10_000, _adam_moments
+    ),
     "sgd_step": Identity("a step of SGD is the learning rate times the gradient", 100, _sgd_step),
     "sgd_norm": Identity("after a step of SGD, |w|^2 is |w|^2 - 2 lr <w, g> + lr^2 |g|^2", 500, _sgd_norm),
-    "clipped": Identity("a gradient is no longer than the norm to which it is clipped", 100, _clipped),
+    "clipped": Identity("a gradient is no larger than the size to which it is clipped", 100, _clipped),
 }

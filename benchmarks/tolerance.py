@@ -152,8 +152,8 @@ def off(recording: Recording, e: Experiment, epochs: range | None = None) -> Dev
         ends = [taken.index((epoch + 1) * e.iterations_per_epoch) for epoch in some]
         again = deviations.follow(recording, starts, e.iterations_per_epoch, e, e.dtype)
         note(deviations.of_iterations(recording, again))
-        note(deviations.of_ends(recording, again, e))
-        note(deviations.of_probes(recording, deviations.follow_probes(recording, ends, e), ends, e))
+        note(deviations.of_ends(recording, again))
+        note(deviations.of_probes(recording, deviations.follow_probes(recording, ends, e), ends))
     rounding = float(np.finfo(e.dtype).eps)
     with np.errstate(over="ignore", invalid="ignore"):
         for name in identities.of(e):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labkit.desk import workspace
+    from labkit.diagnosis import diagnose
     from labkit.experiments import Experiment, ExperimentError, experiment
     from labkit.live import LiveDistributions
-    from labkit.optimizers import SGD, Adam, clip_gradients
+    from labkit.optimizers import SGD, Adam, RMSprop, clip_each, clip_gradients, clip_values
     from labkit.recorder import Recorder
     from labkit.recording import Recording, RecordingError
     from labkit.training import train, train_many
@@ -20,11 +21,15 @@ _HOME = {
     "Experiment": "experiments",
     "ExperimentError": "experiments",
     "LiveDistributions": "live",
+    "RMSprop": "optimizers",
     "Recorder": "recorder",
     "Recording": "recording",
     "RecordingError": "recording",
     "SGD": "optimizers",
+    "clip_each": "optimizers",
     "clip_gradients": "optimizers",
+    "clip_values": "optimizers",
+    "diagnose": "diagnosis",
     "experiment": "experiments",
     "train": "training",
     "train_many": "training",
@@ -38,10 +43,14 @@ __all__ = [
     "Experiment",
     "ExperimentError",
     "LiveDistributions",
+    "RMSprop",
     "Recorder",
     "Recording",
     "RecordingError",
+    "clip_each",
     "clip_gradients",
+    "clip_values",
+    "diagnose",
     "experiment",
     "train",
     "train_many",

@@ -21,32 +21,81 @@ def main() -> None:
     prepare_terminal()
 
 
+@main.command("list")
+def list_experiments() -> None:
+    """Say which experiments there are.
+
+    Example: labkit list
+    """
+    from labkit.catalogue import EXPERIMENTS
+
+    width = max(map(len, EXPERIMENTS))
+    for name, one in EXPERIMENTS.items():
+        click.echo(f"{name:{width}}  {one.summary}")
+
+
 @main.command()
 @click.argument("names", nargs=-1, required=True)
 @click.option("--student", default="", help="Whose run: the seed follows from the id.")
+@click.option("--seeds", type=int, help="Train with so many seeds, and show medians and 95 % bands over them.")
+@click.option("--data", help="Other data of the same shape: digits for mnist.")
+@click.option("--observations", type=int, help="Another number of images, points or sequences.")
 @click.option("--epochs", type=int, help="Another number of epochs.")
 @click.option("--device", help="cpu or cuda; by default a GPU where there is one.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The folder for the recordings.")
 @click.option("--again", is_flag=True, help="Train again even if the recording is there.")
-def run(names: tuple[str, ...], student: str, epochs: int | None, device: str | None, out: Path, again: bool) -> None:
+def run(
+    names: tuple[str, ...], student: str, seeds: int | None, device: str | None, out: Path, again: bool, **changes: Any
+) -> None:
     """Train experiments by name and save their recordings.
 
-    Experiments that share their data are trained side by side.
+    Experiments that share their data are trained side by side. `labkit list` names them all.
 
     Example: labkit run vanishing/relu vanishing/sigmoid --student ada
     """
+    from labkit.ensembles import seeds_of
     from labkit.experiments import experiment
     from labkit.training import train_many
 
-    changes = {} if epochs is None else {"epochs": epochs}
-    experiments = [experiment(name, student).replace(**changes) for name in names]
+    changed = {name: value for name, value in changes.items() if value is not None}
+    named = [experiment(name, student).replace(**changed) for name in names]
+    experiments = [one for e in named for one in (seeds_of(e, seeds) if seeds is not None else [e])]
     out.mkdir(parents=True, exist_ok=True)
-    paths = [out / f"{name.replace('/', '-')}.safetensors" for name in names]
+    paths = [out / f"{_stem(e, seeds)}.safetensors" for e in experiments]
     if again:
         for path in paths:
             path.unlink(missing_ok=True)
-    for recording, path in zip(train_many(experiments, paths, device=device), paths, strict=True):
+    recordings = train_many(experiments, paths, device=device)
+    for recording, path in zip(recordings, paths, strict=True):
         click.echo(f"{path}: {_outcome(recording)}")
+    if seeds is not None:
+        from rich.console import Console
+
+        for name in names:
+            Console().print(_bands(name, [r for r in recordings if r.name == name]))
+
+
+def _stem(e: Any, seeds: int | None) -> str:
+    name = str(e.name).replace("/", "-")
+    return name if seeds is None else f"{name}-seed-{e.seed}"
+
+
+def _bands(name: str, recordings: list[Any]) -> Any:
+    """What the layers of many runs have in common, as a rich table."""
+    from rich.table import Table
+
+    from labkit import ensembles
+
+    table = Table(title=f"{name}: {len(recordings)} seeds, median (95 % band)", title_justify="left")
+    for head in ("layer", "mean |gradient| at the start", "over training"):
+        table.add_column(head)
+    start, whole = (ensembles.over(recordings, of) for of in (ensembles.sizes_at_start, ensembles.sizes_over_training))
+    for k, layer in enumerate(recordings[0].layers):
+        bands = (ensembles.Band(b.median[k], b.low[k], b.high[k], b.runs) for b in (start, whole))
+        table.add_row(layer, *map(str, bands))
+    table.caption = f"last over first at the start: {ensembles.over(recordings, ensembles.last_over_first)}"
+    table.caption_justify = "left"
+    return table
 
 
 @main.command()
@@ -79,6 +128,43 @@ def plot(files: tuple[Path, ...], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for path in plots.everything(recordings, out):
         click.echo(path)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORDING...")
+def diagnose(files: tuple[Path, ...]) -> None:
+    """Say whether gradients vanish or explode in recordings, why, and what to try next.
+
+    Example: labkit diagnose vanishing-sigmoid.safetensors
+    """
+    from labkit import diagnosis
+    from labkit.recording import Recording
+
+    for file in files:
+        click.echo(diagnosis.diagnose(Recording.load(file)))
+
+
+@main.group(cls=Commands)
+def export() -> None:
+    """Write recordings for other programs.
+
+    Example: labkit export tensorboard vanishing-relu.safetensors --out events
+    """
+
+
+@export.command("tensorboard")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORDING...")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("events"), help="The folder for the event files.")
+def export_tensorboard(files: tuple[Path, ...], out: Path) -> None:
+    """Write scalars and histograms as event files, a folder for each recording; `tensorboard --logdir OUT` shows them.
+
+    Example: labkit export tensorboard vanishing-relu.safetensors vanishing-sigmoid.safetensors --out events
+    """
+    from labkit.export import to_tensorboard
+    from labkit.recording import Recording
+
+    for file in files:
+        click.echo(to_tensorboard(Recording.load(file), out / file.stem))
 
 
 @main.command()

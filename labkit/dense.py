@@ -19,11 +19,19 @@ from torch import Tensor
 
 from labkit import initialisations
 from labkit.experiments import Experiment
-from labkit.networks import LEAKY_SLOPE
-from labkit.optimizers import adam_update, sgd_update
+from labkit.losses import logits_of_classes
+from labkit.optimizers import MOMENTS, adam_update, rmsprop_update, sgd_update
 from labkit.tape import Layout, Probe
 
 aten = torch.ops.aten
+# Those whose derivative can be told from their value: the value may then take the place of what it was made of.
+ACTIVATIONS = ("relu", "sigmoid", "tanh", "leaky_relu", "elu", "linear")
+CHUNK = 5000  # observations of which an accuracy is taken at once
+
+
+def fits(e: Experiment) -> bool:
+    """Can a stack train this experiment? Others are left to autograd."""
+    return e.plain and e.activation in ACTIVATIONS
 
 
 def layout(widths: Sequence[int]) -> Layout:
@@ -38,7 +46,7 @@ def layout(widths: Sequence[int]) -> Layout:
     )
 
 
-def activate(z: Tensor, activation: str) -> Tensor:
+def activate(z: Tensor, activation: str, slope: float) -> Tensor:
     """a(z), changing `z` itself."""
     if activation == "relu":
         return torch.relu_(z)
@@ -47,11 +55,13 @@ def activate(z: Tensor, activation: str) -> Tensor:
     if activation == "tanh":
         return torch.tanh_(z)
     if activation == "leaky_relu":
-        return torch.nn.functional.leaky_relu_(z, LEAKY_SLOPE)
+        return torch.nn.functional.leaky_relu_(z, slope)
+    if activation == "elu":
+        return torch.nn.functional.elu_(z)
     return z
 
 
-def backward(d: Tensor, h: Tensor, activation: str) -> Tensor:
+def backward(d: Tensor, h: Tensor, activation: str, slope: float) -> Tensor:
     """d * a'(z), told from h = a(z), into `d`'s memory: the kernels that autograd itself calls."""
     if activation == "relu":
         aten.threshold_backward.grad_input(d, h, 0, grad_input=d)
@@ -60,7 +70,9 @@ def backward(d: Tensor, h: Tensor, activation: str) -> Tensor:
     elif activation == "tanh":
         aten.tanh_backward.grad_input(d, h, grad_input=d)
     elif activation == "leaky_relu":
-        aten.leaky_relu_backward.grad_input(d, h, LEAKY_SLOPE, True, grad_input=d)
+        aten.leaky_relu_backward.grad_input(d, h, slope, True, grad_input=d)
+    elif activation == "elu":
+        aten.elu_backward.grad_input(d, 1, 1, 1, True, h, grad_input=d)
     return d
 
 
@@ -77,7 +89,8 @@ class Stack:
         self.parameters = torch.zeros(rows + 1, size, **kind)
         self.gradients = torch.zeros(rows, size, **kind)
         self.losses = torch.zeros(rows, self.count, **kind)
-        self.clips = torch.ones(rows, self.count, **kind)
+        self.clips = torch.ones(rows, self.layers, self.count, **kind)
+        self.slope = first.slope
         self.moments = tuple(torch.zeros(size, **kind) for _ in self.moment_names)
         self._weights = [self._views(row) for row in self.parameters]
         self._slopes = [self._views(row) for row in self.gradients]
@@ -91,7 +104,7 @@ class Stack:
 
     @property
     def moment_names(self) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq") if self.experiments[0].optimizer == "adam" else ()
+        return MOMENTS[self.experiments[0].optimizer]
 
     def _views(self, row: Tensor) -> list[Tensor]:
         """Each tensor of a row in its shape, (K, *shape)."""
@@ -100,7 +113,7 @@ class Stack:
 
     def _activate(self, z: Tensor) -> Tensor:
         for activation, ks in self._runs:
-            activate(z[ks], activation)
+            activate(z[ks], activation, self.slope)
         return z
 
     def forward(self, images: Tensor, row: int) -> list[Tensor]:
@@ -124,35 +137,49 @@ class Stack:
             torch.sum(d, 2, out=slopes[n + layer])
             d = torch.bmm(weights[layer].transpose(1, 2), d)
             for activation, ks in self._runs:
-                backward(d[ks], h[ks], activation)
+                backward(d[ks], h[ks], activation, self.slope)
         torch.mm(d.flatten(0, 1), images, out=slopes[0].flatten(0, 1))
         torch.sum(d, 2, out=slopes[n])
 
     def gradient(self, images: Tensor, one_hot: Tensor, row: int) -> None:
         """Loss and gradients of a mini-batch: images (batch, inputs), one_hot (batch, classes)."""
         outputs, y = self.forward(images, row), one_hot.T
-        log_p = outputs[-1].log_softmax(1)
+        log_p = logits_of_classes(outputs[-1], 1).log_softmax(1)
         d = log_p.exp().sub_(y).div_(len(images))
         torch.sum(log_p.mul_(y), (1, 2), out=self.losses[row]).div_(-len(images))
-        self.backward(images, outputs, d, row, self._slopes[row])
+        self.backward(images, outputs, d[:, -outputs[-1].shape[1] :], row, self._slopes[row])
 
-    def clip(self, row: int, largest: float) -> None:
-        """Scale each network's gradients down to the L2 norm `largest`; see `optimizers.clip_gradients`."""
-        squares = [view.flatten(1).square().sum(1) for view in self._slopes[row]]
-        norm = torch.stack(squares).sum(0).sqrt()
-        factor = (largest / (norm + 1e-6)).clamp(max=1)
-        for view in self._slopes[row]:
+    def clip(self, row: int) -> None:
+        """Clip each network's gradients as the experiments have it; see `optimizers.clip`."""
+        e, slopes = self.experiments[0], self._slopes[row]
+        if e.clip_norm is not None:
+            norm = torch.stack([view.flatten(1).square().sum(1) for view in slopes]).sum(0).sqrt()
+            self._scale(row, [(e.clip_norm / (norm + 1e-6)).clamp(max=1)] * len(slopes))
+        elif e.clip_each is not None:
+            self._scale(row, [(e.clip_each / (_norm(view) + 1e-6)).clamp(max=1) for view in slopes])
+        elif e.clip_value is not None:
+            before = [_norm(view) for view in slopes[: self.layers]]
+            for view in slopes:
+                view.clamp_(-e.clip_value, e.clip_value)
+            after = [_norm(view) for view in slopes[: self.layers]]
+            self.clips[row] = torch.stack([(a / b).nan_to_num(1.0) for a, b in zip(after, before, strict=True)])
+
+    def _scale(self, row: int, factors: list[Tensor]) -> None:
+        """Multiply each tensor's gradient by its factors (K,)."""
+        for view, factor in zip(self._slopes[row], factors, strict=True):
             view.mul_(factor.view(-1, *[1] * (view.ndim - 1)))
-        self.clips[row] = factor
+        self.clips[row] = torch.stack(factors[: self.layers])
 
     def step(self, row: int, number: int) -> None:
         """The optimiser's step `number` (from 1): row + 1's parameters from this row's parameters and gradients."""
-        here, slope, rate = self.parameters[row], self.gradients[row], self.experiments[0].learning_rate
-        if self.moments:
+        e, here, slope, after = self.experiments[0], self.parameters[row], self.gradients[row], self.parameters[row + 1]
+        if e.optimizer == "adam":
             mean, square = self.moments
-            adam_update(self.parameters[row + 1], here, slope, (mean, square), number, rate)
+            adam_update(after, here, slope, (mean, square), number, e.learning_rate, e.epsilon)
+        elif e.optimizer == "rmsprop":
+            rmsprop_update(after, here, slope, self.moments[0], e.learning_rate, e.epsilon)
         else:
-            sgd_update(self.parameters[row + 1], here, slope, rate)
+            sgd_update(after, here, slope, e.learning_rate)
 
     def carry(self, row: int) -> None:
         """Go on at row 0 with the parameters of this row."""
@@ -161,14 +188,15 @@ class Stack:
     def probe(self, images: Tensor, labels: Tensor, row: int) -> Probe:
         """What a batch shows of the networks as they are at this row."""
         outputs = self.forward(images, row)
-        one_hot = torch.nn.functional.one_hot(labels, outputs[-1].shape[1])
-        d = outputs[-1].softmax(1).sub_(one_hot.T).div_(len(images))
+        logits = logits_of_classes(outputs[-1], 1)
+        one_hot = torch.nn.functional.one_hot(labels, logits.shape[1])
+        d = logits.softmax(1).sub_(one_hot.T).div_(len(images))[:, -outputs[-1].shape[1] :]
         flat = torch.zeros_like(self.parameters[0])
         self.backward(images, outputs, d, row, self._views(flat))
         known = labels.expand(self.count, -1)
-        loss = torch.nn.functional.cross_entropy(outputs[-1], known, reduction="none")
+        loss = torch.nn.functional.cross_entropy(logits, known, reduction="none")
         hidden = tuple(h.transpose(1, 2) for h in outputs[:-1])
-        return Probe(flat, outputs[-1].transpose(1, 2), labels, loss.mean(-1), hidden)
+        return Probe(flat, logits.transpose(1, 2), labels, loss.mean(-1), hidden)
 
     def first_and_last_size(self, row: int, network: int) -> tuple[float, float]:
         """Mean |gradient| of the first and of the last layer of one network at this row."""
@@ -177,5 +205,13 @@ class Stack:
 
     def accuracy(self, images: Tensor, labels: Tensor, row: int) -> list[float]:
         """Share of the images that each network classifies right."""
-        right = self.forward(images, row)[-1].argmax(1) == labels
-        return [float(share) for share in right.double().mean(-1)]
+        right = torch.zeros(self.count, dtype=torch.int64, device=self.device)
+        for some, known in zip(images.split(CHUNK), labels.split(CHUNK), strict=True):
+            right += (logits_of_classes(self.forward(some, row)[-1], 1).argmax(1) == known).sum(-1)
+        return [float(share) for share in right.double() / len(labels)]
+
+
+def _norm(view: Tensor) -> Tensor:
+    """(K,) L2 norms of a tensor of K networks."""
+    norm: Tensor = torch.linalg.vector_norm(view.flatten(1), dim=1)
+    return norm

@@ -8,6 +8,7 @@ Where a figure is further off than rounding explains, the kinks beside which rou
 other side (see `labkit.replay`); the side that the recording took is kept.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from labkit.experiments import Experiment
-from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Recording, RecordingError
-from labkit.replay import Floats, Kink, Probes, Replay, layers_of, probe, replay
+from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Origin, Recording, RecordingError
+from labkit.replay import Floats, Kink, Probes, Replay, matrices_of, probe, replay
 
 _SD, _NORM, _MAX = (STATISTICS.index(name) for name in ("sd", "norm", "abs_max"))
 _TINY = float(np.finfo(np.float32).tiny)  # a network that died has gradients and updates of exactly 0
@@ -32,6 +33,7 @@ TWINS = (0.0, SHAKE, -SHAKE)  # a replay and its two twins
 STORMY = 0.25  # of the tolerance: twice what so many roundings make of S1's networks within an epoch
 LOUD = 100.0  # nats: float32 tells the differences of such logits, and with them the softmax, no finer than 1e-5
 AHEAD = 3  # iterations before that count as stormy, too: a kink may be passed that no twin passed
+ROUNDED = 1e-4  # of a layer's norm: where a step is shorter, what is left of it beside the weights is rounding
 STAY = 1e-3  # of a layer's norm, added to the way it went: a network that hardly moves is rounded as coarsely
 
 
@@ -82,6 +84,7 @@ OF_PROBES: Mapping[str, Quantity] = {
     "probe_abs_max": Quantity("the probe's max |gradient|", "itself", 2e-4),
     "probe_zero_share": Quantity("the probe's share of zeros", "all values", 3e-4),
     "probe_nonfinite": Quantity("the probe's count of not finite values", "one value", 0.5),
+    "through_time": Quantity("the gradient of what is carried through time", "itself", 1e-4),
     "weight": Quantity("mean or sd of the weights", "their sd", 1e-5),
     "probe_counts": Quantity("the histogram of the probe's gradient", "all values", 5e-3),
     "weight_counts": Quantity("the histogram of the weights", "all values", 5e-3),
@@ -125,6 +128,7 @@ def _scales(again: Replay) -> dict[str, Any]:
     found: dict[str, Any] = {name: _so_far(replayed(again, name)) for name in OF_ITERATIONS}
     spread = found["sd"]
     return found | {
+        "update_norm": found["update_norm"] + ROUNDED * again.weight_norm,
         "abs_mean": spread,
         "mean": spread,
         "zero_share": 1.0,
@@ -167,7 +171,8 @@ def calm(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> ND
     """(N,) the iterations of a stretch that rounding does not decide: a run that explodes magnifies it beyond bounds.
 
     Two twins of the replay, moved by a few roundings of float32, tell: from where one of them is far from it, nothing
-    can be said of a recording.
+    can be said of a recording. Beside a kink they take its side: `follow` looks for the recording's, and whoever puts
+    one value on a kink would have a storm otherwise.
     """
     three = replay(recording, [checkpoint] * 3, steps, e, shake=TWINS)
     off = _in_scales(three, {name: replayed(three, name)[:1] for name in OF_ITERATIONS})
@@ -182,7 +187,7 @@ def finite_iterations(recording: Recording) -> int:
     return len(finite) if finite.all() else int(finite.argmin())
 
 
-def of_ends(recording: Recording, again: Replay, e: Experiment) -> dict[str, Floats]:
+def of_ends(recording: Recording, again: Replay) -> dict[str, Floats]:
     """(K, L) deviations of what stands at the stretches' ends: the next checkpoints and the last mini-batches.
 
     They are NaN where no epoch that was recorded ended there.
@@ -195,23 +200,42 @@ def of_ends(recording: Recording, again: Replay, e: Experiment) -> dict[str, Flo
     taken = np.minimum(np.searchsorted(recording.checkpoint_iteration, ends), len(recording.checkpoint_iteration) - 1)
     epochs = np.minimum(np.searchsorted(recording.epoch_end, ends), recording.epochs - 1)
     after = recording.checkpoint_parameters[taken].astype(np.float64)
-    way = _by_layer(again.parameters - recording.checkpoint_parameters[began], e)
-    way = np.hypot(way, STAY * _by_layer(again.parameters, e))
+    origin = recording.origin
+    way = _by_layer(again.parameters - recording.checkpoint_parameters[began], origin)
+    way = np.hypot(way, STAY * _by_layer(again.parameters, origin))
     moments = recording.checkpoint_moments[taken].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        moved = _by_layer(moments - again.moments, e) / (_by_layer(again.moments, e) + _TINY)
+        moved = _by_layer(moments - again.moments, origin) / (_by_layer(again.moments, origin) + _TINY)
         off = {
-            "parameters": _by_layer(after - again.parameters, e) / (way + _TINY),
+            "parameters": _by_layer(after - again.parameters, origin) / (way + _TINY),
             "moments": moved.max(axis=1, initial=0.0),
             **_last_batch(recording, again, epochs),
         }
     return {name: np.where(there[:, None], np.nan_to_num(values, nan=np.inf), np.nan) for name, values in off.items()}
 
 
-def _by_layer(flat: Floats, e: Experiment) -> Floats:
-    """(..., L) norm of the weights and the biases of each layer in rows (..., P)."""
-    parts = [(w.reshape(*w.shape[:-2], w.shape[-2] * w.shape[-1]), b) for w, b in layers_of(flat, e.widths)]
-    return np.stack([np.hypot(*(np.linalg.norm(x, axis=-1) for x in pair)) for pair in parts], axis=-1)
+def _by_layer(flat: Floats, origin: Origin) -> Floats:
+    """(..., L) norm of all parameters that belong to each layer, in rows (..., P)."""
+    ends = np.cumsum([math.prod(shape) for _, shape in origin.parameters])[:-1]
+    owners = np.array(_owners(origin))
+    squares = np.stack([_length(part) ** 2 for part in np.split(flat, ends, axis=-1)], axis=-1)
+    return np.stack([np.sqrt(squares[..., owners == k].sum(axis=-1)) for k in range(len(origin.layers))], axis=-1)
+
+
+def _owners(origin: Origin) -> list[int]:
+    """The layer of each parameter. What follows a layer's bias and is no layer's own, as a normalisation's scale and
+    shift, goes with that layer."""
+    owners = list(range(len(origin.layers)))
+    for name, _ in origin.parameters[len(owners) :]:
+        layer = name.rpartition(".")[0]
+        before = owners[-1] if len(owners) > len(origin.layers) else 0
+        owners.append(origin.layers.index(layer) if layer in origin.layers else before)
+    return owners
+
+
+def _length(x: Floats) -> Floats:
+    norm: Floats = np.linalg.norm(x, axis=-1)
+    return norm
 
 
 def _last_batch(recording: Recording, again: Replay, epochs: NDArray[np.int64]) -> dict[str, Floats]:
@@ -250,7 +274,7 @@ def misplaced_share(counts: NDArray[Any], low: Floats, high: Floats, values: Flo
     return found
 
 
-def of_probes(recording: Recording, again: Probes, checkpoints: Sequence[int], e: Experiment) -> dict[str, Floats]:
+def of_probes(recording: Recording, again: Probes, checkpoints: Sequence[int]) -> dict[str, Floats]:
     """(C, ...) deviations of the probe rows that stand beside some checkpoints, with a last axis of layers,
     activations or 1. A recording with other activations than the experiment's deviates without bound."""
     rows = probe_rows(recording, checkpoints)
@@ -267,7 +291,8 @@ def of_probes(recording: Recording, again: Probes, checkpoints: Sequence[int], e
             "output_error": _share_off(recording.output_error[rows], again.output_error)[:, None],
             **{f"hidden_{name}": off[..., column] for column, name in enumerate(HIDDEN_STATISTICS)},
             **_probe_gradient(recording.probe_gradient[rows].astype(np.float64), again),
-            **_probe_weights(recording, rows, checkpoints, e),
+            **_probe_weights(recording, rows, checkpoints),
+            "through_time": _share_off(recording.through_time[rows], again.through_time),
             "probe_counts": _common(recording.probe_counts[rows], recording.probe_range, again.gradients),
         }
 
@@ -299,11 +324,9 @@ def _probe_gradient(found: Floats, again: Probes) -> dict[str, Floats]:
     return off | {"probe_zero_share": _outside(found[..., STATISTICS.index("zero_share")], zeros)}
 
 
-def _probe_weights(
-    recording: Recording, rows: NDArray[np.int64], checkpoints: Sequence[int], e: Experiment
-) -> dict[str, Floats]:
-    kept = layers_of(recording.checkpoint_parameters[list(checkpoints)].astype(np.float64), e.widths)
-    weights = tuple(w.reshape(len(w), -1) for w, _ in kept)
+def _probe_weights(recording: Recording, rows: NDArray[np.int64], checkpoints: Sequence[int]) -> dict[str, Floats]:
+    kept = matrices_of(recording.checkpoint_parameters[list(checkpoints)].astype(np.float64), recording.origin)
+    weights = tuple(w for w, _ in kept)
     true = np.stack([np.stack([w.mean(axis=-1), w.std(axis=-1)], axis=-1) for w in weights], axis=1)
     off = np.abs(recording.weight[rows] - true) / (true[..., 1:] + _TINY)
     return {

@@ -1,4 +1,4 @@
-"""Adam and SGD in a few lines each, on plain tensors.
+"""Adam, RMSprop and SGD in a few lines each, on plain tensors; and three ways of clipping.
 
 They are here because constructing the first `torch.optim` optimiser imports torch's compiler, which takes longer
 than the lab's training. They are used in the same way: `zero_grad()`, then `loss.backward()`, then `step()`.
@@ -14,7 +14,9 @@ from torch import Tensor
 from labkit.experiments import Experiment, ExperimentError
 
 BETAS = (0.9, 0.999)
+RHO = 0.9  # Keras's; PyTorch's RMSprop calls it alpha and has 0.99
 EPSILON = 1e-8
+MOMENTS = {"adam": ("exp_avg", "exp_avg_sq"), "rmsprop": ("square_avg",), "sgd": ()}  # as torch.optim names them
 
 
 def adam_update(
@@ -24,6 +26,7 @@ def adam_update(
     moments: tuple[Tensor, Tensor],
     step: int,
     learning_rate: float,
+    epsilon: float = EPSILON,
 ) -> None:
     """Write the parameters after Adam's step number `step` (from 1) into `out`, which may be `parameters` itself.
 
@@ -33,8 +36,20 @@ def adam_update(
     mean, square = moments
     mean.lerp_(gradient, 1 - BETAS[0])
     square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-    scale = torch.sqrt(square).div_(math.sqrt(1 - BETAS[1] ** step)).add_(EPSILON)
+    scale = torch.sqrt(square).div_(math.sqrt(1 - BETAS[1] ** step)).add_(epsilon)
     torch.addcdiv(parameters, mean, scale, value=-learning_rate / (1 - BETAS[0] ** step), out=out)
+
+
+def rmsprop_update(
+    out: Tensor, parameters: Tensor, gradient: Tensor, square: Tensor, learning_rate: float, epsilon: float
+) -> None:
+    """Write the parameters after a step of RMSprop into `out`; `square`, the running mean, is changed in place.
+
+    square = 0.9 square + 0.1 g^2, and the step lr g / (sqrt(square) + epsilon): Hinton, Srivastava & Swersky 2012,
+    lecture 6e, with Keras's constants.
+    """
+    square.mul_(RHO).addcmul_(gradient, gradient, value=1 - RHO)
+    torch.addcdiv(parameters, gradient, torch.sqrt(square).add_(epsilon), value=-learning_rate, out=out)
 
 
 def sgd_update(out: Tensor, parameters: Tensor, gradient: Tensor, learning_rate: float) -> None:
@@ -76,14 +91,29 @@ class _Optimizer(ABC):
 class Adam(_Optimizer):
     """Adam with its published defaults: betas 0.9 and 0.999, epsilon 1e-8."""
 
-    def __init__(self, parameters: Iterable[Tensor], learning_rate: float = 1e-3) -> None:
+    def __init__(self, parameters: Iterable[Tensor], learning_rate: float = 1e-3, epsilon: float = EPSILON) -> None:
         super().__init__(parameters, learning_rate)
+        self.epsilon = epsilon
         for parameter in self.parameters:
-            self.state[parameter] = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+            self.state[parameter] = {name: torch.zeros_like(parameter) for name in MOMENTS["adam"]}
 
     def _update(self, parameter: Tensor, gradient: Tensor) -> None:
         moments = (self.state[parameter]["exp_avg"], self.state[parameter]["exp_avg_sq"])
-        adam_update(parameter, parameter, gradient, moments, self.steps, self.learning_rate)
+        adam_update(parameter, parameter, gradient, moments, self.steps, self.learning_rate, self.epsilon)
+
+
+class RMSprop(_Optimizer):
+    """RMSprop with Keras's defaults: rho 0.9, epsilon 1e-7."""
+
+    def __init__(self, parameters: Iterable[Tensor], learning_rate: float = 1e-3, epsilon: float = 1e-7) -> None:
+        super().__init__(parameters, learning_rate)
+        self.epsilon = epsilon
+        for parameter in self.parameters:
+            self.state[parameter] = {"square_avg": torch.zeros_like(parameter)}
+
+    def _update(self, parameter: Tensor, gradient: Tensor) -> None:
+        square = self.state[parameter]["square_avg"]
+        rmsprop_update(parameter, parameter, gradient, square, self.learning_rate, self.epsilon)
 
 
 class SGD(_Optimizer):
@@ -96,10 +126,22 @@ class SGD(_Optimizer):
         sgd_update(parameter, parameter, gradient, self.learning_rate)
 
 
-def of_experiment(experiment: Experiment, parameters: Iterable[Tensor]) -> Adam | SGD:
+def of_experiment(experiment: Experiment, parameters: Iterable[Tensor]) -> Adam | RMSprop | SGD:
     """The experiment's optimiser for these parameters."""
-    kind: type[Adam] | type[SGD] = Adam if experiment.optimizer == "adam" else SGD
-    return kind(parameters, experiment.learning_rate)
+    e = experiment
+    if e.optimizer == "sgd":
+        return SGD(parameters, e.learning_rate)
+    return (Adam if e.optimizer == "adam" else RMSprop)(parameters, e.learning_rate, e.epsilon)
+
+
+def clip(experiment: Experiment, parameters: Iterable[Tensor]) -> float | list[float]:
+    """Clip all gradients as the experiment has it; gives what `Recorder.step` wants to know of it."""
+    e = experiment
+    if e.clip_norm is not None:
+        return clip_gradients(parameters, e.clip_norm)
+    if e.clip_each is not None:
+        return clip_each(parameters, e.clip_each)
+    return 1.0 if e.clip_value is None else clip_values(parameters, e.clip_value)
 
 
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> float:
@@ -114,3 +156,34 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> float:
     for gradient in gradients:
         gradient.mul_(factor)
     return factor
+
+
+def clip_each(parameters: Iterable[Tensor], max_norm: float) -> list[float]:
+    """Scale each parameter's gradient down to the L2 norm `max_norm`, by itself, as Keras's `clipnorm` does.
+
+    Gives a factor for each parameter, 1 where its norm was below.
+    """
+    factors = []
+    for parameter in parameters:
+        norm = 0.0 if parameter.grad is None else float(torch.linalg.vector_norm(parameter.grad))
+        factors.append(min(1.0, max_norm / (norm + 1e-6)))
+        if parameter.grad is not None:
+            parameter.grad.mul_(factors[-1])
+    return factors
+
+
+def clip_values(parameters: Iterable[Tensor], largest: float) -> list[float]:
+    """Cut every single value of the gradients off at `largest`, as `torch.nn.utils.clip_grad_value_` does.
+
+    Gives for each parameter the norm of its gradient afterwards over that before; 1 where nothing was cut off.
+    """
+    factors = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            factors.append(1.0)
+            continue
+        before = float(torch.linalg.vector_norm(parameter.grad))
+        parameter.grad.clamp_(-largest, largest)
+        after = float(torch.linalg.vector_norm(parameter.grad))
+        factors.append(after / before if before else 1.0)
+    return factors

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from labkit import data
 from labkit.experiments import Experiment
 from labkit.histogram import BINS
+from labkit.losses import logits_of_classes, mean_cross_entropy
+from labkit.optimizers import MOMENTS
 from labkit.recording import CHECKPOINT_EPOCHS, PROBE, Origin, Recording, RecordingError
 from labkit.tape import Layout, Probe, Tape
 
@@ -26,6 +27,9 @@ _HIDDEN_MODULES: dict[type[nn.Module], str] = {
     nn.Sigmoid: "sigmoid",
     nn.Tanh: "tanh",
     nn.LeakyReLU: "leaky_relu",
+    nn.ELU: "elu",
+    nn.GELU: "gelu",
+    nn.SiLU: "silu",
     nn.Identity: "linear",
 }
 
@@ -41,8 +45,9 @@ class Recorder:
             recorder.end_epoch()
         recording = recorder.recording()
 
-    `experiment` and `probe` (images, labels) are optional; without a probe batch its rows are NaN. With an
-    experiment the probe is the first 250 images of its data.
+    `experiment` and `probe` (inputs, labels) are optional; without a probe batch its rows are NaN. With an
+    experiment the probe is the first 250 of its data. A network that keeps what it carries from one time step to the
+    next in a list `memory` has the gradients of that recorded, too.
     """
 
     def __init__(
@@ -52,7 +57,7 @@ class Recorder:
         experiment: Experiment | None = None,
         *,
         probe: tuple[Tensor, Tensor] | None = None,
-        loss_function: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+        loss_function: Callable[[Tensor, Tensor], Tensor] = mean_cross_entropy,
         bins: int = BINS,
         checkpoint_epochs: int = CHECKPOINT_EPOCHS,
     ) -> None:
@@ -61,7 +66,8 @@ class Recorder:
         self.layout = Layout.of(network)
         named = dict(network.named_parameters())
         self.parameters: list[Tensor] = [named[name] for name in self.layout.names]
-        self._hidden = _hidden_modules(network)
+        self._order = {name: number for number, name in enumerate(named)}
+        self._hidden = hidden_modules(network)
         self.tape = Tape(self.layout, [[kind for _, _, kind in self._hidden]], bins)
         self._data_digest = ""
         self._probe = probe if probe is not None else self._experiments_probe()
@@ -72,7 +78,7 @@ class Recorder:
         self._gradients = torch.zeros(rows, row, dtype=first.dtype, device=first.device)
         self._weights = torch.zeros(rows + 1, row, dtype=first.dtype, device=first.device)
         self._losses: list[Tensor] = []
-        self._clips: list[float] = []
+        self._clips: list[list[float]] = []
         self._filled = 0
         self._last = 0  # the row of the latest iteration, also after its statistics were taken
         self._weights[0] = self._flat(self.parameters)
@@ -86,10 +92,11 @@ class Recorder:
         return self.tape.iterations + self._filled
 
     @torch.no_grad()
-    def step(self, loss: Tensor, clip_factor: float = 1.0) -> None:
+    def step(self, loss: Tensor, clip_factor: float | Sequence[float] = 1.0) -> None:
         """Record one iteration; call it after `optimizer.step()` and before the next `zero_grad()`.
 
-        `loss` is the mini-batch's scalar; `clip_factor` is what `clip_gradients` returned, if you clip.
+        `loss` is the mini-batch's scalar; `clip_factor` is what `clip_gradients`, `clip_each` or `clip_values`
+        returned, if you clip: one factor, or one for each of `network.parameters()`.
         """
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise RecordingError("recorder.step needs the loss as a tensor with one number: pass the mean loss")
@@ -99,13 +106,23 @@ class Recorder:
         torch._foreach_copy_(self._gradient_views[row], gradients)
         torch._foreach_copy_(self._weight_views[row + 1], self.parameters)
         self._losses.append(loss.detach())
-        self._clips.append(clip_factor)
+        self._clips.append(self._by_layer(clip_factor))
         self._filled, self._last = row + 1, row
         if self._done == 1:
             self._check_first_step()
             self._checkpoint()
         if self._filled == len(self._gradients):
             self._flush()
+
+    def _by_layer(self, factor: float | Sequence[float]) -> list[float]:
+        if not isinstance(factor, Sequence):
+            return [factor] * len(self.layout.layers)
+        if len(factor) != len(self._order):
+            raise RecordingError(
+                f"recorder.step got {len(factor)} clip factors for {len(self._order)} parameters: "
+                "pass what clip_each or clip_values returned for network.parameters()"
+            )
+        return [factor[self._order[name]] for name in self.layout.names[: len(self.layout.layers)]]
 
     def end_epoch(self) -> None:
         """End an epoch: take histograms, the probe batch and a checkpoint."""
@@ -161,7 +178,7 @@ class Recorder:
             return
         n = self._filled
         losses = torch.stack(self._losses).reshape(n, 1)
-        clips = torch.tensor(self._clips, dtype=losses.dtype)[:, None]
+        clips = torch.tensor(self._clips, dtype=losses.dtype)[..., None]
         self.tape.block(losses, self._gradients[:n], self._weights[: n + 1], clips)
         self._losses.clear()
         self._clips.clear()
@@ -176,20 +193,18 @@ class Recorder:
 
     def _moments(self) -> tuple[str, ...]:
         """Names of the optimiser's tensors that have the parameters' shapes; known from the first step on."""
-        kind = type(self.optimizer).__name__
-        if kind in ("Adam", "AdamW"):
-            return ("exp_avg", "exp_avg_sq")
-        return {"RMSprop": ("square_avg",)}.get(kind, ())
+        kind = type(self.optimizer).__name__.lower()
+        return MOMENTS.get(kind.removesuffix("w"), ())
 
     def _take_probe(self) -> None:
         probe = None if self._probe is None else self._probe_network(*self._probe)
         self.tape.probe(probe, self._weights[self._filled])
 
-    def _probe_network(self, images: Tensor, labels: Tensor) -> Probe:
+    def _probe_network(self, inputs: Tensor, labels: Tensor) -> Probe:
         """A forward and backward pass of its own, which touches neither `.grad` nor the network's mode."""
-        seen: list[Tensor] = []
+        seen: dict[nn.Module, Tensor] = {}  # of a module that is called at every time step, what it gave last
         hooks = [
-            module.register_forward_hook(lambda _m, _i, output: seen.append(output.detach()))
+            module.register_forward_hook(lambda m, _i, output: seen.__setitem__(m, output.detach()))
             for _, module, _ in self._hidden
         ]
         modes = [(module, module.training) for module in self.network.modules() if module.training]
@@ -197,23 +212,27 @@ class Recorder:
             for module, _ in modes:
                 module.training = False
             with torch.enable_grad():
-                logits = self.network(images)
-                loss = self.loss_function(logits, labels)
-                gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+                outputs = self.network(inputs)
+                loss = self.loss_function(outputs, labels)
+                memory = list(getattr(self.network, "memory", ()))
+                gradients = torch.autograd.grad(loss, [*self.parameters, *memory], allow_unused=True)
         finally:
             for module, mode in modes:
                 module.training = mode
             for hook in hooks:
                 hook.remove()
-        hidden = tuple(h.flatten(1)[None] for h in seen)
-        return Probe(self._flat(gradients), logits.detach()[None], labels, loss.detach()[None], hidden)
+        hidden = tuple(seen[module].flatten(1)[None] for _, module, _ in self._hidden)
+        own, through = gradients[: len(self.parameters)], gradients[len(self.parameters) :]
+        time = torch.stack([torch.linalg.vector_norm(g) for g in through if g is not None])[None] if memory else None
+        logits = logits_of_classes(outputs.detach()) if outputs.ndim == 2 else outputs.detach()
+        return Probe(self._flat(own), logits[None], labels, loss.detach()[None], hidden, time)
 
     def _experiments_probe(self) -> tuple[Tensor, Tensor] | None:
         if self.experiment is None:
             return None
-        e, first = self.experiment, self.parameters[0]
-        images, labels, self._data_digest = _probe_images(e.observations, e.seed, e.pool)
-        return images.to(first.device, first.dtype), labels.to(first.device)
+        first = self.parameters[0]
+        inputs, labels, self._data_digest = _probe_batch(self.experiment)
+        return inputs.to(first.device, first.dtype), labels.to(first.device)
 
     def _origin(self, stopped: str) -> Origin:
         first = self.parameters[0]
@@ -231,18 +250,18 @@ class Recorder:
 
 
 def tensors(experiment: Experiment, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, str]:
-    """The experiment's images (n, 1, 28, 28), its labels (n,) and the digest of both."""
-    drawn = data.student_digits(experiment.observations, seed=experiment.seed, pool=experiment.pool)
-    images = torch.from_numpy(drawn.images).to(device, getattr(torch, experiment.dtype))
-    return images, torch.from_numpy(drawn.labels).to(device), drawn.digest
+    """The experiment's inputs (n, ...), for images (n, 1, 28, 28), its labels (n,) and the digest of both."""
+    drawn = data.of_experiment(experiment)
+    inputs = torch.from_numpy(drawn.inputs).to(device, getattr(torch, experiment.dtype))
+    return inputs, torch.from_numpy(drawn.labels).to(device), drawn.digest
 
 
 @lru_cache(maxsize=4)
-def _probe_images(observations: int, seed: int, pool: int) -> tuple[Tensor, Tensor, str]:
-    """The first images of a sample, their labels, and the whole sample's digest."""
-    drawn = data.student_digits(observations, seed=seed, pool=pool)
-    images, labels = drawn.images[:PROBE].copy(), drawn.labels[:PROBE].copy()
-    return torch.from_numpy(images), torch.from_numpy(labels), drawn.digest
+def _probe_batch(e: Experiment) -> tuple[Tensor, Tensor, str]:
+    """The first of an experiment's inputs, their labels, and the whole sample's digest."""
+    drawn = data.of_experiment(e)
+    inputs, labels = drawn.inputs[:PROBE].copy(), drawn.labels[:PROBE].copy()
+    return torch.from_numpy(inputs), torch.from_numpy(labels), drawn.digest
 
 
 def origin(
@@ -271,7 +290,7 @@ def origin(
     )
 
 
-def _hidden_modules(network: nn.Module) -> list[tuple[str, nn.Module, str]]:
+def hidden_modules(network: nn.Module) -> list[tuple[str, nn.Module, str]]:
     """Name, module and kind of each activation, in the order in which the network holds them."""
     return [(name, m, _HIDDEN_MODULES[type(m)]) for name, m in network.named_modules() if type(m) in _HIDDEN_MODULES]
 
@@ -280,6 +299,7 @@ def _device_name(device: torch.device) -> str:
     return f"{device.type} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
+@lru_cache(maxsize=1)  # reading them takes milliseconds
 def _versions() -> dict[str, str]:
     return {
         "gradient-lab": version("gradient-lab"),

@@ -1,7 +1,8 @@
 """Recording: what a training run left behind, and its file. numpy and safetensors only; torch never.
 
 Legend for every shape in this package: I iterations, E epochs, L layers that have a weight matrix (input side
-first), S statistics, A hidden activations, B bins, C checkpoints, P parameters, M moments of the optimiser.
+first), S statistics, A hidden activations, T time steps, B bins, C checkpoints, P parameters, M moments of the
+optimiser.
 Rows of a probe array are E + 1: row 0 is the network before its first step, row e the network after epoch e.
 """
 
@@ -23,7 +24,7 @@ from safetensors.numpy import save as serialise
 from labkit.experiments import Experiment, ExperimentError
 from labkit.files import write_whole
 
-FORMAT = 1
+FORMAT = 2
 STATISTICS = ("mean", "abs_mean", "sd", "norm", "abs_max", "zero_share", "nonfinite")
 HIDDEN_STATISTICS = ("mean", "abs_mean", "sd", "saturated", "dead")
 PROBE = 250  # images of the fixed probe batch: the first of the sample
@@ -75,7 +76,7 @@ class Recording:
     weight_norm: Array  # (I, L) L2 norm of W before the update
     weight_dot_gradient: Array  # (I, L) sum over W * dloss/dW, before the update
     bias_dot_gradient: Array  # (I, L) sum over b * dloss/db, before the update; 0 without a bias
-    clip_factor: Array  # (I,) what the gradient was multiplied by to clip it; 1 when it was not
+    clip_factor: Array  # (I, L) norm of dloss/dW after clipping over that before; 1 where it was not clipped
     epoch_end: Array  # (E,) number of iterations that were done when the epoch ended
     batch_counts: Array  # (E, L, B) histogram of dloss/dW on the epoch's last mini-batch
     batch_range: Array  # (E, L, 2) the outer edges of those bins, which have equal widths
@@ -86,6 +87,9 @@ class Recording:
     accuracy: Array  # (E+1,) share of the probe batch classified right
     output_error: Array  # (E+1,) mean |p - y| over the probe batch and the classes; p from the softmax
     hidden: Array  # (E+1, A, len(HIDDEN_STATISTICS)) of each hidden activation on the probe batch
+    # (E+1, T) on the probe batch, L2 norm of the loss's gradient with respect to what each time step hands on: the
+    # hidden state h_t, of an lstm the cell state c_t; T is 0 without time
+    through_time: Array
     weight: Array  # (E+1, L, 2) mean and sd of W
     weight_counts: Array  # (E+1, L, B) histogram of W, common bins
     weight_range: Array  # (L,) those bins reach from -range to +range in every epoch
@@ -216,10 +220,12 @@ _BY_ITERATION = (
 )  # fmt: skip
 _BY_EPOCH = ("epoch_end", "batch_counts", "batch_range")
 _BY_PROBE = (
-    "probe_gradient", "probe_counts", "probe_loss", "accuracy", "output_error", "hidden", "weight", "weight_counts",
+    "probe_gradient", "probe_counts", "probe_loss", "accuracy", "output_error", "hidden", "through_time",
+    "weight", "weight_counts",
 )  # fmt: skip
 _BY_CHECKPOINT = ("checkpoint_iteration", "checkpoint_parameters", "checkpoint_moments")
 _WHOLE = ("probe_range", "weight_range")
+_NUMBERED = ("epoch_end", "checkpoint_iteration")  # numbers of iterations
 
 
 def _column(name: str, names: tuple[str, ...]) -> int:
@@ -301,20 +307,21 @@ def _origin(values: object, path: str) -> Origin:
 def _check_shapes(r: Recording, path: str) -> None:
     """Does every array have the shape that the legend gives it?"""
     for name in ARRAYS:
-        if getattr(r, name).dtype.kind not in "fi":
+        if getattr(r, name).dtype.kind not in ("i" if name in _NUMBERED else "fi"):
             raise RecordingError(f"{path} was altered: {name} does not hold numbers; run the training cell again")
     if r.loss.ndim != 1 or r.epoch_end.ndim != 1 or r.batch_counts.ndim != 3 or r.checkpoint_iteration.ndim != 1:
         raise RecordingError(f"{path} was altered: its arrays have wrong shapes; run the training cell again")
     i, e, c, b = len(r.loss), len(r.epoch_end), len(r.checkpoint_iteration), r.batch_counts.shape[2]
+    t = r.through_time.shape[1] if r.through_time.ndim == 2 else 0
     layers, a, s = len(r.origin.layers), len(r.origin.activations), len(STATISTICS)
     p, m = sum(math.prod(shape) for _, shape in r.origin.parameters), len(r.origin.moments)
     expected = {
         "loss": (i,), "gradient": (i, layers, s), "update_norm": (i, layers), "weight_norm": (i, layers),
-        "weight_dot_gradient": (i, layers), "bias_dot_gradient": (i, layers), "clip_factor": (i,),
+        "weight_dot_gradient": (i, layers), "bias_dot_gradient": (i, layers), "clip_factor": (i, layers),
         "epoch_end": (e,), "batch_counts": (e, layers, b), "batch_range": (e, layers, 2),
         "probe_gradient": (e + 1, layers, s), "probe_counts": (e + 1, layers, b), "probe_range": (layers,),
         "probe_loss": (e + 1,), "accuracy": (e + 1,), "output_error": (e + 1,),
-        "hidden": (e + 1, a, len(HIDDEN_STATISTICS)), "weight": (e + 1, layers, 2),
+        "hidden": (e + 1, a, len(HIDDEN_STATISTICS)), "through_time": (e + 1, t), "weight": (e + 1, layers, 2),
         "weight_counts": (e + 1, layers, b), "weight_range": (layers,),
         "checkpoint_iteration": (c,), "checkpoint_parameters": (c, p), "checkpoint_moments": (c, m, p),
     }  # fmt: skip

@@ -2,7 +2,8 @@
 
 A stretch is a run of consecutive iterations that begins at a checkpoint; from one to the next it is an epoch. The
 back-propagation here is written once more and apart from the one that trains, so that neither can hide the other's
-fault, and so that a grader needs no torch. K stretches are K networks, multiplied along a leading axis, with a column
+fault, and so that a grader needs no torch; networks that are more than a plain stack of layers are left to autograd
+(`labkit.rerun`), and share everything else. K stretches are K networks, multiplied along a leading axis, with a column
 for each image: see `labkit.dense`. How far a recording is from its replay is told in `labkit.deviations`.
 
 Where an activation has a kink, rounding decides on which side of it a value beside it falls, and with it whether an
@@ -10,18 +11,19 @@ image counts in a unit's gradient. Both sides are honest, so a replay lists thes
 those that it is told to turn.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from labkit import data, initialisations, theory
 from labkit.experiments import Experiment
-from labkit.recording import PROBE, STATISTICS, Recording, RecordingError
+from labkit.recording import PROBE, STATISTICS, Origin, Recording, RecordingError
 
 Floats = NDArray[Any]  # float64, or float32 where a replay is asked to run in it
 Ints = NDArray[np.int64]
@@ -60,7 +62,7 @@ class Replay:
     bias_dot_gradient: Floats  # (K, N, L)
     bias_size: Floats  # (K, N, L) ||b|| ||dloss/db||, the largest that bias_dot_gradient can be
     zero_most: Floats  # (K, N, L) share of the gradient that float32 may find to be 0
-    clip_factor: Floats  # (K, N)
+    clip_factor: Floats  # (K, N, L)
     last_gradient: tuple[Floats, ...]  # L of (K, weights): dloss/dW at the last iteration
     parameters: Floats  # (K, P) after the last iteration, in a checkpoint's order
     moments: Floats  # (K, M, P)
@@ -80,9 +82,9 @@ def replay(
 
     Data and settings are `experiment`'s, the file's own when it is None. Stretches end early where the first of them
     reaches the experiment's end. `turned` has, for each stretch, the kinks of which it takes the other side; `shake`
-    has the share by which all its parameters are moved beforehand, up or down. A recording without an experiment, of
-    another network or without the optimiser's moments raises `RecordingError`, and so do stretches whose mini-batches
-    differ in size: those cannot go side by side.
+    has the share by which all its parameters are moved beforehand, up or down; beside a kink all of these take the side
+    of the first. A recording without an experiment, of another network or without the optimiser's moments raises
+    `RecordingError`, and so do stretches whose mini-batches differ in size: those cannot go side by side.
     """
     e = experiment or recording.origin.experiment
     if e is None:
@@ -92,7 +94,7 @@ def replay(
     if recording.origin.moments != moments_of(e):
         raise RecordingError(f"this recording holds no moments of {e.optimizer.capitalize()}: train it again")
     run = _Stretches(recording, checkpoints, e, dtype, turned)
-    run.parameters = _shaken(run.parameters, shake)
+    run.parameters, run.together = _shaken(run.parameters, shake), bool(shake)
     steps = min(steps, e.iterations - int(run.start.max()))
     rows = max(1, BLOCK_BYTES // (2 * run.parameters.nbytes))
     # an experiment can explode, and then it does so in the replay, too
@@ -101,11 +103,66 @@ def replay(
     return Replay(
         start=run.start,
         **{name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]},
-        last_gradient=tuple(w.reshape(len(run.start), -1) for w, _ in layers_of(run.last_gradient, e.widths)),
+        last_gradient=tuple(w for w, _ in matrices_of(run.last_gradient, recording.origin)),
         parameters=run.parameters,
         moments=run.moments.swapaxes(0, 1),
         kinks=run.kinks,
     )
+
+
+@dataclass(frozen=True)
+class Sides:
+    """On which sides of the kinks K networks are taken."""
+
+    turned: Sequence[tuple[int, Kink]] = ()  # a network, and a kink of which it takes the other side
+    together: bool = False  # beside a kink all take the side of the first
+
+
+SIDES = Sides()  # each its own
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """What a mini-batch shows of K networks; a column for each of its images."""
+
+    loss: Floats  # (K,)
+    outputs: Floats  # (K, outputs, batch)
+    before: list[Floats]  # (K, units, batch) in front of each activation, at each time step
+    hidden: list[Floats]  # (K, units, batch) behind each of these
+    through_time: Floats  # (K, T) as in a Recording
+
+
+class Propagation(Protocol):
+    """Computes losses and gradients of an experiment's network."""
+
+    def inputs(self, images: Floats) -> Floats:
+        """The data (N, ...) in the shape in which they are taken."""
+
+    def __call__(self, parameters: Floats, images: Floats, labels: Ints, gradients: Floats, sides: Sides) -> Pass:
+        """Write the gradients of parameters (K, P); images (K, batch, ...) or, for all the same, (batch, ...)."""
+
+
+class _ByHand:
+    """Back-propagation through a plain stack of layers."""
+
+    def __init__(self, e: Experiment) -> None:
+        self.e = e
+
+    def inputs(self, images: Floats) -> Floats:
+        return images.reshape(len(images), -1)
+
+    def __call__(self, parameters: Floats, images: Floats, labels: Ints, gradients: Floats, sides: Sides) -> Pass:
+        layers, slopes = (layers_of(flat, self.e.widths) for flat in (parameters, gradients))
+        loss, before, hidden = _backpropagate(layers, images, labels, self.e, slopes, sides)
+        return Pass(loss, before[-1], before[:-1], hidden, np.zeros((len(parameters), 0)))
+
+
+def _propagation(e: Experiment, origin: Origin, dtype: DTypeLike) -> Propagation:
+    if e.plain:
+        return _ByHand(e)
+    from labkit.rerun import ByAutograd  # torch takes seconds to load
+
+    return ByAutograd(e, origin, np.dtype(dtype))
 
 
 class _Stretches:
@@ -120,50 +177,61 @@ class _Stretches:
         turned: Sequence[Sequence[Kink]],
     ) -> None:
         chosen = list(checkpoints)
-        self.e = e
+        self.e, self.origin = e, recording.origin
         self.start: Ints = recording.checkpoint_iteration[chosen].astype(np.int64)
         self.done = 0  # iterations since
         self.parameters: Floats = recording.checkpoint_parameters[chosen].astype(dtype)
         self.moments: Floats = np.ascontiguousarray(recording.checkpoint_moments[chosen].swapaxes(0, 1), dtype=dtype)
         self.last_gradient: Floats = np.zeros_like(self.parameters)
         self.turned = turned
+        self.together = False  # do all take the side of the first beside a kink?
         self.kinks: list[list[Kink]] = [[] for _ in chosen]
-        self.images, self.labels = _data(e.observations, e.seed, e.pool)
+        self.propagate = _propagation(e, recording.origin, dtype)
+        inputs, self.labels = _data(e)
+        self.images = self.propagate.inputs(inputs)
 
     def block(self, steps: int) -> dict[str, Floats]:
         """The next iterations' figures, (K, steps, ...) each."""
         e, own = self.e, self.parameters
         parameters, gradients = (np.empty((n, *own.shape), own.dtype) for n in (steps + 1, steps))
-        losses, factors = (np.empty((steps, len(own)), own.dtype) for _ in range(2))
+        losses = np.empty((steps, len(own)), own.dtype)
+        factors = np.empty((steps, len(own), len(self.origin.layers)), own.dtype)
         parameters[0] = own
         for row in range(steps):
             images, labels = self._batch()
-            layers, slopes = layers_of(parameters[row], e.widths), layers_of(gradients[row], e.widths)
             turned = [(k, kink) for k, kinks in enumerate(self.turned) for kink in kinks if kink.row == self.done]
-            losses[row], before = _backpropagate(layers, images, labels, e, slopes, turned)
-            for k, kink in _kinks(before[:-1], e, self.done):
+            sides = Sides(turned, self.together)
+            seen = self.propagate(parameters[row], images, labels, gradients[row], sides)
+            losses[row] = seen.loss
+            for k, kink in _kinks(seen.before, e, self.done):
                 self.kinks[k].append(kink)
-            factors[row] = _clip(gradients[row], e.clip_norm)
+            factors[row] = _clip(gradients[row], e, self.origin)
             parameters[row + 1] = parameters[row] - self._change(gradients[row])
             self.done += 1
         self.parameters, self.last_gradient = parameters[-1], gradients[-1]
-        found = {"loss": losses, "clip_factor": factors, **_figures(parameters, gradients, e.widths)}
+        found = {"loss": losses, "clip_factor": factors, **_figures(parameters, gradients, self.origin)}
         return {name: values.swapaxes(0, 1) for name, values in found.items()}
 
     def _batch(self) -> tuple[Floats, Ints]:
-        """Images (K, batch, inputs) and labels (K, batch) of the next iteration."""
+        """Images (K, batch, ...) and labels (K, batch) of the next iteration."""
         at = (divmod(int(start) + self.done, self.e.iterations_per_epoch) for start in self.start)
-        chosen = [_order(self.e.observations, self.e.batch_size, self.e.seed, epoch)[batch] for epoch, batch in at]
+        chosen = [_order(self.e, epoch)[batch] for epoch, batch in at]
         if len({len(indices) for indices in chosen}) > 1:
             raise RecordingError("these stretches have mini-batches of different sizes: replay them one by one")
         indices = np.stack(chosen)
         return self.images[indices].astype(self.parameters.dtype, copy=False), self.labels[indices]
 
     def _change(self, g: Floats) -> Floats:
-        """(K, P) what the optimiser's next step takes off the parameters (Kingma & Ba 2015, Algorithm 1)."""
-        rate = self.e.learning_rate
-        if self.e.optimizer == "sgd":
-            return rate * g
+        """(K, P) what the optimiser's next step takes off the parameters; see `labkit.optimizers` for the sources."""
+        e = self.e
+        if e.optimizer == "sgd":
+            return e.learning_rate * g
+        if e.optimizer == "rmsprop":
+            (square,) = self.moments
+            square *= 0.9
+            square += 0.1 * g * g
+            step: Floats = e.learning_rate * g / (np.sqrt(square) + e.epsilon)
+            return step
         mean, square = self.moments
         mean *= 0.9
         mean += 0.1 * g
@@ -171,25 +239,24 @@ class _Stretches:
         square += 0.001 * g * g
         number = (self.start + self.done + 1.0)[:, None]
         m, v = (1 - beta**number for beta in (0.9, 0.999))
-        change: Floats = (rate / m).astype(g.dtype) * mean
-        change /= np.sqrt(square / v.astype(g.dtype)) + 1e-8
+        change: Floats = (e.learning_rate / m).astype(g.dtype) * mean
+        change /= np.sqrt(square / v.astype(g.dtype)) + e.epsilon
         return change
 
 
-def _figures(parameters: Floats, gradients: Floats, widths: Sequence[int]) -> dict[str, Floats]:
+def _figures(parameters: Floats, gradients: Floats, origin: Origin) -> dict[str, Floats]:
     """The figures of `steps` iterations, (steps, K, L, ...) each, from rows (steps + 1, K, P) and (steps, K, P)."""
     columns: dict[str, list[Floats]] = {}
-    for (w, b), (g, d) in zip(layers_of(parameters, widths), layers_of(gradients, widths), strict=True):
-        w, g = (x.reshape(*x.shape[:2], -1) for x in (w, g))
-        taken = statistics(g)
+    for (w, b), (g, d) in zip(matrices_of(parameters, origin), matrices_of(gradients, origin), strict=True):
+        taken, none = statistics(g), np.zeros(g.shape[:-1])
         found = {
             "gradient": taken,
             "zero_most": _nearly_zero(g, np.maximum.accumulate(taken[..., _SD], axis=0)),
             "update_norm": _norm(w[1:] - w[:-1]),
             "weight_norm": _norm(w[:-1]),
             "weight_dot_gradient": _dot(w[:-1], g),
-            "bias_dot_gradient": _dot(b[:-1], d),
-            "bias_size": _norm(b[:-1]) * _norm(d),
+            "bias_dot_gradient": none if b is None or d is None else _dot(b[:-1], d),
+            "bias_size": none if b is None or d is None else _norm(b[:-1]) * _norm(d),
         }
         for name, values in found.items():
             columns.setdefault(name, []).append(values)
@@ -211,6 +278,7 @@ class Probes:
     gradient: Floats  # (C, L, S)
     zero_most: Floats  # (C, L) as in a Replay
     gradients: tuple[Floats, ...]  # L of (C, weights): the gradients themselves
+    through_time: Floats  # (C, T)
     kinks: list[list[Kink]]  # C lists
 
 
@@ -225,37 +293,63 @@ def probe(
 
     `turned` has, for each checkpoint, the kinks of which it takes the other side; `shake` as in `replay`.
     """
-    parameters = _shaken(recording.checkpoint_parameters[list(checkpoints)].astype(experiment.dtype), shake)
-    layers = layers_of(parameters, experiment.widths)
-    images, labels = _data(experiment.observations, experiment.seed, experiment.pool)
-    images, labels = images[:PROBE].astype(parameters.dtype), labels[:PROBE]
+    e, dtype = experiment, np.dtype(experiment.dtype)
+    parameters = _shaken(recording.checkpoint_parameters[list(checkpoints)].astype(dtype), shake)
+    propagate, (inputs, labels) = _propagation(e, recording.origin, dtype), _data(e)
+    images, labels = propagate.inputs(inputs[:PROBE]).astype(dtype), labels[:PROBE]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        inputs, before, log_p = forward(layers, images, experiment)
-        p = np.exp(log_p)
-        gradients = _like(layers)
-        sides = [(k, kink) for k, kinks in enumerate(turned) for kink in kinks]
-        loss, _ = _backpropagate(layers, images, labels, experiment, gradients, sides)
+        gradients = np.empty_like(parameters)
+        sides = Sides([(k, kink) for k, kinks in enumerate(turned) for kink in kinks], bool(shake))
+        seen = propagate(parameters, images, labels, gradients, sides)
         kinks: list[list[Kink]] = [[] for _ in checkpoints]
-        for k, kink in _kinks(before[:-1], experiment, 0):
+        for k, kink in _kinks(seen.before, e, 0):
             kinks[k].append(kink)
-        right = np.take_along_axis(before[-1], labels[None, None], axis=1)[:, 0]
-        others = before[-1].copy()
-        np.put_along_axis(others, np.broadcast_to(labels, right.shape)[:, None], -np.inf, axis=1)
-        lead, room = right - others.max(axis=1), ROOM * before[-1].std(axis=(1, 2))[:, None]
-        flat = [_flat(h, z, experiment.activation) for h, z in zip(inputs[1:], before[:-1], strict=True)]
-        rows = [w.reshape(len(w), -1) for w, _ in gradients]
-        p_right = np.take_along_axis(p, labels[None, None], axis=1)[:, 0]
+        rows = tuple(w for w, _ in matrices_of(gradients, recording.origin))
+        # where there is time, what stands behind its last step
+        behind = len(seen.hidden) - len(recording.origin.activations)
+        last = list(zip(seen.hidden, seen.before, strict=True))[max(0, behind) :]
         return Probes(
-            loss=loss,
-            accuracy=np.stack([(lead > room).mean(axis=1), (lead >= -room).mean(axis=1)], axis=-1),
-            output_error=2 * (1 - p_right).mean(axis=1) / p.shape[1],
-            hidden=np.stack([_sizes(h) for h in inputs[1:]], axis=1) if flat else np.zeros((len(p), 0, 3)),
-            flat=np.stack(flat, axis=1) if flat else np.zeros((len(p), 0, 2, 2)),
+            loss=seen.loss,
+            **_classified(_logits(seen.outputs), labels),
+            hidden=_stacked([_sizes(h) for h, _ in last], (len(parameters), 0, 3)),
+            flat=_stacked([_flat(h, z, e.activation) for h, z in last], (len(parameters), 0, 2, 2)),
             gradient=(taken := np.stack([statistics(g) for g in rows], axis=1)),
             zero_most=np.stack([_nearly_zero(g, taken[:, k, _SD]) for k, g in enumerate(rows)], axis=1),
-            gradients=tuple(rows),
+            gradients=rows,
+            through_time=seen.through_time,
             kinks=kinks,
         )
+
+
+def _stacked(found: list[Floats], none: tuple[int, ...]) -> Floats:
+    return np.stack(found, axis=1) if found else np.zeros(none)
+
+
+def _logits(outputs: Floats) -> Floats:
+    """Outputs (..., outputs, batch) with a logit for each class: a single one is the logit against 0."""
+    if outputs.shape[-2] > 1:
+        return outputs
+    return np.concatenate([np.zeros_like(outputs), outputs], axis=-2)
+
+
+def _log_softmax(logits: Floats) -> Floats:
+    """Along the classes of logits (..., classes, batch)."""
+    z = logits - logits.max(axis=-2, keepdims=True)
+    found: Floats = z - np.log(np.exp(z).sum(axis=-2, keepdims=True))
+    return found
+
+
+def _classified(logits: Floats, labels: Ints) -> dict[str, Floats]:
+    """Accuracy (C, 2), least and most, and mean |p - y| (C,), of logits (C, classes, batch)."""
+    right = np.take_along_axis(logits, labels[None, None], axis=1)[:, 0]
+    others = logits.copy()
+    np.put_along_axis(others, np.broadcast_to(labels, right.shape)[:, None], -np.inf, axis=1)
+    lead, room = right - others.max(axis=1), ROOM * logits.std(axis=(1, 2))[:, None]
+    p_right = np.take_along_axis(np.exp(_log_softmax(logits)), labels[None, None], axis=1)[:, 0]
+    return {
+        "accuracy": np.stack([(lead > room).mean(axis=1), (lead >= -room).mean(axis=1)], axis=-1),
+        "output_error": 2 * (1 - p_right).mean(axis=1) / logits.shape[1],
+    }
 
 
 def _sizes(h: Floats) -> Floats:
@@ -282,31 +376,28 @@ def _flat(h: Floats, z: Floats, activation: str) -> Floats:
 
 
 def forward(
-    layers: Layers, images: Floats, e: Experiment, turned: Sequence[tuple[int, Kink]] = ()
+    layers: Layers, images: Floats, e: Experiment, sides: Sides = SIDES
 ) -> tuple[list[Floats], list[Floats], Floats]:
     """What goes into each layer (..., inputs, batch), what comes out of it before the activation (..., outputs,
-    batch), and the logarithms of the softmax (..., classes, batch), for images (..., batch, inputs)."""
+    batch), and the logarithms of the classes' probabilities (..., classes, batch), for images (..., batch, inputs)."""
     inputs, before = [images.swapaxes(-1, -2)], []
     for index, (weights, biases) in enumerate(layers):
         before.append(weights @ inputs[-1] + biases[..., None])
-        for k, kink in turned:
+        for k, kink in sides.turned:
             if kink.layer == index:
                 before[-1][k, kink.unit, kink.image] *= -1
-        inputs.append(theory.value(e.activation, before[-1]).astype(weights.dtype, copy=False))
-    z = before[-1] - before[-1].max(axis=-2, keepdims=True)
-    return inputs[:-1], before, z - np.log(np.exp(z).sum(axis=-2, keepdims=True))
+        if sides.together and e.activation in KINKED and index < len(layers) - 1:
+            before[-1] = on_side_of(before[-1][:1], before[-1])
+        inputs.append(theory.value(e.activation, before[-1], e.slope).astype(weights.dtype, copy=False))
+    return inputs[:-1], before, _log_softmax(_logits(before[-1]))
 
 
 def backpropagate(layers: Layers, images: Floats, labels: Ints, e: Experiment) -> tuple[Floats, Layers]:
     """Mean cross-entropy in nats (...) of images (..., batch, inputs) with labels (..., batch), and its gradients in
     the layers' shapes."""
-    gradients = _like(layers)
-    loss, _ = _backpropagate(layers, images, labels, e, gradients)
+    gradients = [(np.empty_like(w), np.empty_like(b)) for w, b in layers]
+    loss, _, _ = _backpropagate(layers, images, labels, e, gradients)
     return loss, gradients
-
-
-def _like(layers: Layers) -> Layers:
-    return [(np.empty_like(w), np.empty_like(b)) for w, b in layers]
 
 
 def _backpropagate(
@@ -315,22 +406,31 @@ def _backpropagate(
     labels: Ints,
     e: Experiment,
     gradients: Layers,
-    turned: Sequence[tuple[int, Kink]] = (),
-) -> tuple[Floats, list[Floats]]:
-    """Write the gradients; give the loss, and what comes out of each layer before the activation."""
-    inputs, before, log_p = forward(layers, images, e, turned)
+    sides: Sides = SIDES,
+) -> tuple[Floats, list[Floats], list[Floats]]:
+    """Write the gradients; give the loss, what comes out of each layer before the activation, and behind it."""
+    inputs, before, log_p = forward(layers, images, e, sides)
     shape = (*log_p.shape[:-2], 1, log_p.shape[-1])
     known = np.broadcast_to(labels[..., None, :], shape)
     d = np.exp(log_p)
     np.put_along_axis(d, known, np.take_along_axis(d, known, axis=-2) - 1, axis=-2)
-    d /= log_p.shape[-1]
+    d = d[..., -before[-1].shape[-2] :, :] / log_p.shape[-1]
     for index in reversed(range(len(layers))):
         np.matmul(d, inputs[index].swapaxes(-1, -2), out=gradients[index][0])
         np.sum(d, axis=-1, out=gradients[index][1])
         if index:
-            slope = theory.slope(e.activation, before[index - 1]).astype(d.dtype, copy=False)
+            slope = theory.slope(e.activation, before[index - 1], e.slope).astype(d.dtype, copy=False)
             d = (layers[index][0].swapaxes(-1, -2) @ d) * slope
-    return -np.take_along_axis(log_p, known, axis=-2).mean(axis=(-1, -2)), before
+    return -np.take_along_axis(log_p, known, axis=-2).mean(axis=(-1, -2)), before, inputs[1:]
+
+
+def on_side_of(first: Floats, z: Floats) -> Floats:
+    """Values (..., units, batch), those beside the kink on the side of the first's."""
+    size = np.abs(z)
+    beside = size < BESIDE * size.mean(axis=-1, keepdims=True)
+    sided = np.where(first > 0, np.maximum(size, np.finfo(z.dtype).tiny), -size)
+    found: Floats = np.where(beside, sided, z)
+    return found
 
 
 def _kinks(before: list[Floats], e: Experiment, row: int) -> list[tuple[int, Kink]]:
@@ -371,20 +471,34 @@ def _nearly_zero(values: Floats, spread: Floats) -> Floats:
     return small
 
 
-def start_of(experiment: Experiment) -> Floats:
+@lru_cache(maxsize=8)
+def _named(e: Experiment) -> dict[str, Floats]:
+    """The parameters that the experiment's seed gives, by name, in a checkpoint's order: weight matrices first."""
+    drawn = initialisations.named(e)
+    matrices = {name: values for name, values in drawn.items() if values.ndim > 1}
+    return {**matrices, **drawn}
+
+
+def start_of(e: Experiment) -> Floats:
     """(P,) all parameters as the experiment's seed gives them, in a checkpoint's order."""
-    layers = initialisations.of_experiment(experiment)
-    return np.concatenate([w.ravel() for w, _ in layers] + [b for _, b in layers])
+    return np.concatenate([values.ravel() for values in _named(e).values()])
 
 
 def has_network_of(recording: Recording, e: Experiment) -> bool:
     """Are the recorded layers and parameters, their names and shapes, those of the experiment's network?"""
-    matrices = tuple(zip(e.widths[1:], e.widths, strict=False))
-    layers = tuple(f"fc_{number}" for number in range(1, len(e.widths)))
-    weights = tuple((f"{layer}.weight", shape) for layer, shape in zip(layers, matrices, strict=True))
-    biases = tuple((f"{layer}.bias", shape[:1]) for layer, shape in zip(layers, matrices, strict=True))
+    parameters = tuple((name, values.shape) for name, values in _named(e).items())
+    matrices = [(name.removesuffix(".weight"), shape) for name, shape in parameters if len(shape) > 1]
+    layers, shapes = tuple(name for name, _ in matrices), tuple(shape for _, shape in matrices)
     origin = recording.origin
-    return (origin.layers, origin.shapes, origin.parameters) == (layers, matrices, weights + biases)
+    return (origin.layers, origin.shapes, origin.parameters) == (layers, shapes, parameters)
+
+
+def matrices_of(flat: Floats, origin: Origin) -> list[tuple[Floats, Floats | None]]:
+    """Weights (..., n) and biases (..., m) of each layer as views of rows (..., P) in a checkpoint's order."""
+    ends = np.cumsum([math.prod(shape) for _, shape in origin.parameters])[:-1]
+    parts = dict(zip((name for name, _ in origin.parameters), np.split(flat, ends, axis=-1), strict=True))
+    names = [name for name, _ in origin.parameters[: len(origin.layers)]]
+    return [(parts[name], parts.get(name.removesuffix("weight") + "bias")) for name in names]
 
 
 def layers_of(flat: Floats, widths: Sequence[int]) -> Layers:
@@ -398,7 +512,7 @@ def layers_of(flat: Floats, widths: Sequence[int]) -> Layers:
 
 def moments_of(e: Experiment) -> tuple[str, ...]:
     """Names of the moments that the experiment's optimiser keeps."""
-    return ("exp_avg", "exp_avg_sq") if e.optimizer == "adam" else ()
+    return {"adam": ("exp_avg", "exp_avg_sq"), "rmsprop": ("square_avg",), "sgd": ()}[e.optimizer]
 
 
 def _shaken(parameters: Floats, shake: Sequence[float]) -> Floats:
@@ -419,21 +533,34 @@ def _dot(a: Floats, b: Floats) -> Floats:
     return found
 
 
-def _clip(gradients: Floats, largest: float | None) -> Floats:
-    """(K,) the factor by which each row of gradients (K, P) is scaled down, which is done in place."""
-    if largest is None:
-        return np.ones(len(gradients), gradients.dtype)
-    factor: Floats = np.minimum(1, largest / (_norm(gradients) + 1e-6)).astype(gradients.dtype)
-    gradients *= factor[:, None]
-    return factor
+def _clip(gradients: Floats, e: Experiment, origin: Origin) -> Floats:
+    """Clip rows of gradients (K, P) as the experiment has it, in place; (K, L) what it made of each layer's norm."""
+    layers = [w for w, _ in matrices_of(gradients, origin)]
+    ones = np.ones((len(gradients), len(layers)), gradients.dtype)
+    if e.clip_norm is not None:
+        factor: Floats = np.minimum(1, e.clip_norm / (_norm(gradients) + 1e-6)).astype(gradients.dtype)
+        gradients *= factor[:, None]
+        return ones * factor[:, None]
+    if e.clip_each is not None:
+        sizes = [math.prod(shape) for _, shape in origin.parameters]
+        parts = np.split(gradients, np.cumsum(sizes)[:-1], axis=-1)
+        factors = [np.minimum(1, e.clip_each / (_norm(part) + 1e-6)).astype(gradients.dtype) for part in parts]
+        for part, factor in zip(parts, factors, strict=True):
+            part *= factor[:, None]
+        return np.stack(factors[: len(layers)], axis=-1)
+    if e.clip_value is not None:
+        before = [_norm(w) for w in layers]
+        np.clip(gradients, -e.clip_value, e.clip_value, out=gradients)
+        return np.nan_to_num(np.stack([_norm(w) / n for w, n in zip(layers, before, strict=True)], axis=-1), nan=1.0)
+    return ones
 
 
-@lru_cache(maxsize=2)
-def _data(observations: int, seed: int, pool: int) -> tuple[Floats, Ints]:
-    drawn = data.student_digits(observations, seed=seed, pool=pool)
-    return drawn.images.reshape(len(drawn), -1), drawn.labels
+@lru_cache(maxsize=2)  # one drawing for all of a recording's stretches
+def _data(e: Experiment) -> tuple[Floats, Ints]:
+    drawn = data.of_experiment(e)
+    return drawn.inputs, drawn.labels
 
 
 @lru_cache(maxsize=128)
-def _order(observations: int, batch_size: int, seed: int, epoch: int) -> list[Ints]:
-    return data.batches(observations, batch_size, seed, epoch)
+def _order(e: Experiment, epoch: int) -> list[Ints]:
+    return data.epoch_batches(e, epoch)

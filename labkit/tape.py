@@ -83,6 +83,7 @@ class Probe:
     labels: Tensor  # (batch,) class numbers
     loss: Tensor  # (K,)
     hidden: tuple[Tensor, ...]  # A of (K, batch, units), after each activation
+    through_time: Tensor | None = None  # (K, T) as in a Recording
 
 
 def statistics(values: Tensor) -> Tensor:
@@ -179,8 +180,9 @@ class Tape:
         return torch.cat([what(*same) for same in zip(*stacks, strict=True)], dim=1)
 
     def block(self, loss: Tensor, gradients: Tensor, parameters: Tensor, clip: Tensor | None = None) -> None:
-        """Take R iterations: loss (R, K), gradients (R, K P), parameters before and after (R + 1, K P)."""
-        before, after = parameters[:-1], parameters[1:]
+        """Take R iterations: loss (R, K), gradients (R, K P), parameters before and after (R + 1, K P), and what
+        clipping made of each layer's norm, (R, L, K)."""
+        before, after, layers = parameters[:-1], parameters[1:], len(self.layout.layers)
         values = {
             "gradient": self._layers(gradients, what=statistics),
             "update_norm": self._layers(after, before, what=lambda new, old: _norm(new - old)),
@@ -188,7 +190,7 @@ class Tape:
             "weight_dot_gradient": self._layers(before, gradients, what=_dot),
             "bias_dot_gradient": self._bias_dot(before, gradients),
             "loss": loss.clone(),  # the loop goes on writing into its rows
-            "clip_factor": torch.ones_like(loss) if clip is None else clip.clone(),
+            "clip_factor": loss.new_ones(len(loss), layers, self.networks) if clip is None else clip.clone(),
         }
         self.blocks.append(_to_host(values))
         self.iterations += len(loss)
@@ -236,6 +238,7 @@ class Tape:
                 "probe_gradient": self._layers(gradients, what=statistics),
                 "probe_loss": torch.stack([probe.loss for probe in probes]),
                 "hidden": self._hidden(probes),
+                "through_time": _through_time(probes),
                 **_classified(torch.stack([probe.logits for probe in probes]), probes[0].labels),
             }
             self._count_on_common_bins(self.gradient_bins, gradients)
@@ -321,7 +324,10 @@ class Tape:
             counts = [row[rows] for row in bins.counts[: epochs + 1]]
             return np.array(counts or np.zeros((epochs + 1, layers, self.bins))).astype(np.int32)
 
-        s = len(STATISTICS)
+        s, steps = (
+            len(STATISTICS),
+            max((taken["through_time"].shape[2] for taken in self.probes if "through_time" in taken), default=0),
+        )
         return Recording(
             origin=origin,
             loss=by_iteration("loss"),
@@ -330,7 +336,7 @@ class Tape:
             weight_norm=by_iteration("weight_norm", layers),
             weight_dot_gradient=by_iteration("weight_dot_gradient", layers),
             bias_dot_gradient=by_iteration("bias_dot_gradient", layers),
-            clip_factor=by_iteration("clip_factor"),
+            clip_factor=by_iteration("clip_factor", layers),
             epoch_end=np.array(self.epoch_end[:epochs], dtype=np.int64),
             batch_counts=by_epoch("batch_counts", self.bins).astype(np.int32),
             batch_range=by_epoch("batch_range", 2).astype(dtype),
@@ -341,6 +347,7 @@ class Tape:
             accuracy=by_probe("accuracy"),
             output_error=by_probe("output_error"),
             hidden=by_probe("hidden", len(origin.activations), len(HIDDEN_STATISTICS)),
+            through_time=by_probe("through_time", steps),
             weight=by_layer("weight", 2),
             weight_counts=common(self.weight_bins),
             weight_range=self.weight_bins.range[rows].astype(dtype),
@@ -348,6 +355,12 @@ class Tape:
             checkpoint_parameters=np.stack([kept[network, 0] for _, kept in self.checkpoints]).astype(dtype),
             checkpoint_moments=np.stack([kept[network, 1:] for _, kept in self.checkpoints]).astype(dtype),
         )
+
+
+def _through_time(probes: list[Probe]) -> Tensor:
+    """(N, K, T) of N probe rows; T is 0 where there is no time."""
+    none = probes[0].loss.new_zeros(len(probes[0].loss), 0)
+    return torch.stack([none if probe.through_time is None else probe.through_time for probe in probes])
 
 
 def _classified(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

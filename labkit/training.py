@@ -1,6 +1,5 @@
-"""train(experiment) -> Recording."""
+"""train(experiment) -> Recording: the way through the epochs, whoever computes them (see `labkit.engines`)."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -9,15 +8,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from labkit import data
-from labkit.dense import Stack
+from labkit import dense
+from labkit.engines import ByAutograd, Engine, SideBySide
 from labkit.experiments import Experiment, ExperimentError
 from labkit.progress import bar
-from labkit.recorder import BLOCK_BYTES, origin, tensors
-from labkit.recording import PROBE, Recording, RecordingError, checkpoint_iterations
-from labkit.tape import Tape
+from labkit.recording import Recording, RecordingError
 
-BLOCK_ROWS = 40  # iterations whose rows wait for their statistics: few enough to stay in the processor's cache
 SMALL = 2**24  # multiplications of the largest layer in one mini-batch, below which one thread is faster
 Watch = Callable[[list[Recording]], None]
 # What networks that are trained side by side may differ in: they share data, mini-batches and steps.
@@ -60,16 +56,26 @@ def train_many(
     if len(paths) != len(experiments):
         raise ExperimentError(f"{len(experiments)} experiments, {len(paths)} files: give each its file")
     done = {k: found for k, path in enumerate(paths) if (found := _already(path, experiments[k]))}
-    groups: dict[Experiment, list[int]] = {}
-    for k, experiment in enumerate(experiments):
-        if k not in done:
-            groups.setdefault(experiment.replace(**_OWN), []).append(k)
-    for members in groups.values():
-        members.sort(key=lambda k: experiments[k].activation)
-        run = _Run([experiments[k] for k in members], _device(device), watch, progress)
+    for members in _groups(experiments, [k for k in range(len(experiments)) if k not in done]):
+        run = _Run(_engine([experiments[k] for k in members], _device(device)), watch, progress)
         recordings = run.to_the_end([paths[k] for k in members])
         done.update(zip(members, recordings, strict=True))
     return [done[k] for k in range(len(experiments))]
+
+
+def _groups(experiments: Sequence[Experiment], wanted: Sequence[int]) -> list[list[int]]:
+    """Which of them go together; neighbours in a group have one activation where they can."""
+    groups: dict[object, list[int]] = {}
+    for k in wanted:
+        together = dense.fits(experiments[k])
+        groups.setdefault(experiments[k].replace(**_OWN) if together else k, []).append(k)
+    return [sorted(members, key=lambda k: experiments[k].activation) for members in groups.values()]
+
+
+def _engine(experiments: Sequence[Experiment], device: torch.device) -> Engine:
+    if dense.fits(experiments[0]):
+        return SideBySide(experiments, device)
+    return ByAutograd(experiments[0], device)
 
 
 def _already(path: Path | None, experiment: Experiment) -> Recording | None:
@@ -94,15 +100,15 @@ def _device(name: str | None) -> torch.device:
 
 
 @contextmanager
-def _one_thread(experiment: Experiment) -> Iterator[None]:
+def _one_thread(e: Experiment) -> Iterator[None]:
     """Keep small networks on one thread: on a busy machine, waiting for a second one costs 40 times what it saves.
 
     It also makes a run the same whatever the number of cores.
     """
-    largest = max(fan_in * fan_out for fan_in, fan_out in pairwise(experiment.widths)) * experiment.batch_size
+    largest = max(fan_in * fan_out for fan_in, fan_out in pairwise(e.widths)) * e.batch_size
     before = torch.get_num_threads()
     try:
-        if largest < SMALL:
+        if largest < SMALL and e.architecture != "residual_conv":
             torch.set_num_threads(1)
         yield
     finally:
@@ -110,35 +116,20 @@ def _one_thread(experiment: Experiment) -> Iterator[None]:
 
 
 class _Run:
-    """One stack of networks on its way through the epochs."""
+    """The way through the epochs: bar, watch, interrupt, files."""
 
-    def __init__(
-        self, experiments: Sequence[Experiment], device: torch.device, watch: Watch | None, progress: bool
-    ) -> None:
-        self.experiments, self.watch, self.progress = experiments, watch, progress
-        self.first = e = experiments[0]
-        self.images, self.labels, self.digest = tensors(e, device)
-        self.images = self.images.flatten(1)
-        self.one_hot = torch.nn.functional.one_hot(self.labels, e.widths[-1]).to(self.images.dtype)
-        row = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(e.widths))
-        fits = BLOCK_BYTES // (2 * row * len(experiments) * self.images.element_size())
-        self.rows = max(1, min(BLOCK_ROWS, fits))
-        self.stack = Stack(experiments, device, self.rows)
-        self.tape = Tape(self.stack.layout, [[one.activation] * (self.stack.layers - 1) for one in experiments])
-        self.schedule = set(checkpoint_iterations(e))
-        self.filled = 0  # rows of the stack that the tape has not taken yet
-        self.finite = True  # every loss that it took
+    def __init__(self, engine: Engine, watch: Watch | None, progress: bool) -> None:
+        self.engine, self.watch, self.progress = engine, watch, progress
+        self.first = engine.experiments[0]
         self.stopped = ""
-        self.started = time.perf_counter()
 
     def to_the_end(self, paths: Sequence[Path | None]) -> list[Recording]:
         try:
-            with torch.no_grad(), _one_thread(self.first):
+            with _one_thread(self.first):
                 self._train()
+                recordings = self.engine.recordings(self.stopped, finished=True)
         except KeyboardInterrupt:
             raise Interrupted(self._keep(paths)) from None
-        self._last_checkpoint()
-        recordings = self.recordings(self.stopped, finished=True)
         for recording, path in zip(recordings, paths, strict=True):
             if path is not None:
                 recording.save(path)
@@ -147,51 +138,26 @@ class _Run:
         return recordings
 
     def _keep(self, paths: Sequence[Path | None]) -> str:
-        self.stopped = f"interrupted after {self._done} of {self.first.iterations} iterations"
+        self.stopped = f"interrupted after {self.engine.done} of {self.first.iterations} iterations"
         kept = []
-        self._last_checkpoint()
-        for recording, path in zip(self.recordings(self.stopped), paths, strict=True):
+        for recording, path in zip(self.engine.recordings(self.stopped), paths, strict=True):
             fallback = Path(f"{recording.name.replace('/', '-')}-interrupted.safetensors")
             kept.append(str(recording.save(path or fallback)))
         return f"{self.stopped}: what was recorded so far is in {' and '.join(kept)}"
 
-    def recordings(self, stopped: str = "", finished: bool = False) -> list[Recording]:
-        """What the tape holds now, one recording for each network."""
-        self._flush()
-        accuracy = self.stack.accuracy(self.images, self.labels, 0) if finished else None
-        return [
-            self.tape.recording(
-                k,
-                origin(
-                    self.stack.layout,
-                    experiment,
-                    tuple(f"{experiment.activation}_{i}" for i in range(1, self.stack.layers)),
-                    self.stack.moment_names,
-                    experiment.dtype,
-                    self.stack.device,
-                    wall_time=time.perf_counter() - self.started,
-                    data_digest=self.digest,
-                    stopped=stopped,
-                    **({"final_accuracy": accuracy[k]} if accuracy else {}),
-                ),
-            )
-            for k, experiment in enumerate(self.experiments)
-        ]
-
     def _train(self) -> None:
-        self._probe()
-        self._checkpoint()
-        names = " + ".join(e.name.rpartition("/")[2] for e in self.experiments)
-        with bar(self.first.iterations, names, self.progress) as shown:
-            for epoch in range(self.first.epochs):
-                self._epoch(epoch)
-                if shown.due() or epoch + 1 == self.first.epochs:
+        engine, e = self.engine, self.first
+        names = " + ".join(one.name.rpartition("/")[2] for one in engine.experiments)
+        with bar(e.iterations, names, self.progress) as shown:
+            for epoch in range(e.epochs):
+                engine.epoch(epoch)
+                if shown.due() or epoch + 1 == e.epochs:
                     shown.set_postfix_str(self._postfix(epoch), refresh=False)
-                shown.update(self.first.iterations_per_epoch)
-                if not self._still_finite():
+                shown.update(e.iterations_per_epoch)
+                if not engine.still_finite():
                     self.stopped = f"the loss is not finite since epoch {epoch + 1}"
                 if self.watch and self._due(epoch):
-                    self.watch(self.recordings("still running"))
+                    self.watch(engine.recordings("still running"))
                 if self.stopped:
                     return
 
@@ -201,57 +167,10 @@ class _Run:
         asks = getattr(self.watch, "due", None)
         return bool(last or asks is None or asks())
 
-    @property
-    def _done(self) -> int:
-        """Iterations that were trained."""
-        return self.tape.iterations + self.filled
-
-    def _epoch(self, epoch: int) -> None:
-        e, stack, row = self.first, self.stack, 0
-        for indices in data.epoch_batches(e, epoch):
-            if self.filled == self.rows:
-                self._flush()
-            row = self.filled
-            chosen = torch.from_numpy(indices).to(stack.device)
-            stack.gradient(self.images.index_select(0, chosen), self.one_hot.index_select(0, chosen), row)
-            if e.clip_norm is not None:
-                stack.clip(row, e.clip_norm)
-            stack.step(row, self._done + 1)
-            self.filled += 1
-            if self._done in self.schedule:
-                self._checkpoint()
-        self.tape.epoch(self._done, stack.gradients[row])
-        self._probe()
-
-    def _probe(self) -> None:
-        probe = self.stack.probe(self.images[:PROBE], self.labels[:PROBE], self.filled)
-        self.tape.probe(probe, self.stack.parameters[self.filled])
-
-    def _checkpoint(self) -> None:
-        self.tape.checkpoint(self._done, self.stack.parameters[self.filled], self.stack.moments)
-
-    def _last_checkpoint(self) -> None:
-        """The end of a run that stopped early has a checkpoint, too."""
-        if self.tape.last_checkpoint != self._done:
-            self._checkpoint()
-
-    def _still_finite(self) -> bool:
-        self.finite = self.finite and bool(self.stack.losses[: self.filled].isfinite().all())
-        return self.finite
-
-    def _flush(self) -> None:
-        n, stack = self.filled, self.stack
-        if n:
-            self._still_finite()
-            self.tape.block(stack.losses[:n], stack.gradients[:n], stack.parameters[: n + 1], stack.clips[:n])
-            stack.carry(n)
-            self.filled = 0
-
     def _postfix(self, epoch: int) -> str:
-        row, losses, ratios = self.filled - 1, [], []
-        for k in range(len(self.experiments)):
-            first, last = self.stack.first_and_last_size(row, k)
-            losses.append(f"{self.stack.losses[row, k]:.2g}")
+        losses, ratios = [], []
+        for loss, first, last in self.engine.latest():
+            losses.append(f"{loss:.2g}")
             ratios.append(f"{last / first if first else float('inf'):.2g}")
         done = f"epoch {epoch + 1}/{self.first.epochs}"
         return f"{done}, loss {' and '.join(losses)}, last/first {' and '.join(ratios)}"

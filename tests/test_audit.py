@@ -19,7 +19,7 @@ from labkit import data, deviations, networks, replay
 from labkit.deviations import QUANTITIES
 from labkit.experiments import Experiment, experiment
 from labkit.recorder import Recorder, tensors
-from labkit.recording import STATISTICS, Recording
+from labkit.recording import STATISTICS, Recording, RecordingError
 from labkit.training import train, train_many
 
 ASSIGNMENTS = Path(__file__).parent.parent / "assignments"
@@ -60,6 +60,7 @@ def side_by_side(e: Experiment) -> Recording:
     return train_many([e.replace(activation="sigmoid"), e], device="cpu", progress=False)[1]
 
 
+RECURRENT = {"data": "long_lag", "steps": 8, "widths": (4, 6, 3), "activation": "tanh"}
 HONEST = {
     "train": (trained, {}),
     "train, float64": (trained, {"dtype": "float64"}),
@@ -74,7 +75,23 @@ HONEST = {
     "linear, SGD": (trained, {"activation": "linear", "optimizer": "sgd", "learning_rate": 0.05}),
     "one iteration an epoch": (trained, {"observations": 128, "pool": 1000}),
     "two layers": (trained, {"widths": (784, 10)}),
-}
+    "RMSprop on circles": (
+        trained, {"data": "circles", "widths": (2, 5, 5, 1), "optimizer": "rmsprop", "initialisation": "normal"},
+    ),
+    "gelu, each clipped": (trained, {"activation": "gelu", "clip_each": 0.02}),
+    "elu, values clipped": (trained, {"activation": "elu", "clip_value": 0.005}),
+    "leaky with a slope of 0.2": (trained, {"activation": "leaky_relu", "slope": 0.2}),
+    "batch normalisation": (trained, {"normalisation": "batch"}),
+    "residual, layer normalisation": (trained, {"normalisation": "layer", "residual": True}),
+    "rnn": (trained, {**RECURRENT, "architecture": "rnn"}),
+    "lstm": (trained, {**RECURRENT, "architecture": "lstm"}),
+    "gru, layer normalisation": (trained, {**RECURRENT, "architecture": "gru", "normalisation": "layer"}),
+    "residual_conv": (
+        trained,
+        {"architecture": "residual_conv", "widths": (1, 2, 2, 4, 10), "normalisation": "batch",
+         "initialisation": "he_normal"},
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("student", ["ada", "bela"])
@@ -221,7 +238,7 @@ FORGERIES: dict[str, tuple[Callable[[Recording, Recording], Recording], str]] = 
     "sums of b * gradient": (
         lambda r, _: changed(r, bias_dot_gradient=lambda x: x * 1.01), r"sum b \* gradient|at iteration 801",
     ),
-    "clip factor": (lambda r, _: changed(r, clip_factor=lambda x: x * 0.9), "the clip factor at iteration 801"),
+    "clip factor": (lambda r, _: changed(r, clip_factor=lambda x: x * 0.9), "the clip factor of fc_1 at iteration 801"),
     "moments before the start": (
         lambda r, _: replace(r, checkpoint_moments=r.checkpoint_moments + 1e-3), "did not start anew",
     ),
@@ -233,6 +250,8 @@ FORGERIES: dict[str, tuple[Callable[[Recording, Recording], Recording], str]] = 
     "epochs that end elsewhere": (
         lambda r, _: replace(r, epoch_end=np.r_[r.epoch_end[:20] - 1, r.epoch_end[20:]]), "do not end where",
     ),
+    "a last epoch that ends early": (lambda r, _: last_row_of_another(r), "do not end where"),
+    "moments that leap": (lambda r, _: leaping_moments(r), "mean of g is at most 7.27 times .* at iteration 840, nor"),
     "another network's layers": (
         lambda r, _: replace(r, origin=replace(r.origin, layers=("a", "b", "c", "d"))),
         "network is not the experiment's",
@@ -247,6 +266,84 @@ def moments_from(r: Recording) -> Recording:
     moments = r.checkpoint_moments.copy()
     moments[2:, 0] *= 1.1
     return replace(r, checkpoint_moments=moments)
+
+
+def last_row_of_another(r: Recording) -> Recording:
+    """An epoch that ends where no checkpoint was taken: nothing stands beside its probe row, nor at its end."""
+    error, hidden = r.output_error.copy(), r.hidden.copy()
+    error[-1], hidden[-1] = error[-1] / 100, hidden[-1] * 7
+    return replace(r, epoch_end=np.r_[r.epoch_end[:-1], r.epoch_end[-1] - 1], output_error=error, hidden=hidden)
+
+
+def leaping_moments(r: Recording) -> Recording:
+    """The smallest mean squares of one layer at 0: its norm does not tell, and Adam's next step is a leap."""
+    moments = r.checkpoint_moments.copy()
+    at = r.checkpoint_iteration.tolist().index((FIRST + 1) * LENGTH)
+    (weights, _), *_ = replay.layers_of(moments[at, 1:], r.origin.experiment.widths)
+    smallest = np.argsort(weights, axis=None)[:40]
+    assert np.linalg.norm(weights.ravel()[smallest]) < QUANTITIES["moments"].tolerance * np.linalg.norm(weights)
+    moments[at, 1, smallest] = 0
+    return replace(r, checkpoint_moments=moments)
+
+
+def broken_down(r: Recording) -> Recording:
+    """One epoch is trained. Moments throw the weights away after it, nobody looks where no epoch is said to end, and
+    behind the first figure that is not finite stands whatever one likes."""
+    moments = r.checkpoint_moments.copy()
+    moments[2, 0] = 1e6 * np.random.RandomState(0).choice([-1, 1], moments.shape[-1])
+    thrown = replace(r, checkpoint_moments=moments)
+    step, arrays = replay.replay(thrown, [2], 1), {name: getattr(r, name).copy() for name in BY_ITERATION}
+    for name in BY_ITERATION:
+        arrays[name][LENGTH] = getattr(step, name)[0, 0]
+    arrays["loss"][LENGTH + 1], arrays["loss"][LENGTH + 2 :] = np.nan, 1e-3
+    kept = {name: getattr(r, name)[:1] for name in ("probe_gradient", "probe_counts", "probe_loss", "accuracy")}
+    kept |= {name: getattr(r, name)[:1] for name in ("output_error", "hidden", "weight", "weight_counts")}
+    kept |= {name: getattr(r, name)[:0] for name in ("epoch_end", "batch_counts", "batch_range")}
+    return replace(thrown, origin=replace(r.origin, stopped="the loss is not finite since epoch 2"), **arrays, **kept)
+
+
+def test_whoever_breaks_down_has_ended_every_epoch_before(runs, ada) -> None:
+    with pytest.raises(Failed, match="its epochs do not end where"):
+        examine(broken_down(runs["relu"]), ada["relu"], stretches=ALL)
+
+
+@pytest.mark.parametrize("name", ["epoch_end", "checkpoint_iteration"])
+def test_a_file_whose_epochs_end_at_fractions_was_altered(runs, tmp_path, monkeypatch, name: str) -> None:
+    r = runs["relu"]
+    with monkeypatch.context() as forger:
+        forger.setattr(Recording, "chain", lambda _: [])
+        path = replace(r, **{name: getattr(r, name).astype(np.float64)}).save(tmp_path / "forged")
+    with pytest.raises(RecordingError, match=f"{name} does not hold numbers"):
+        Recording.load(path)
+
+
+def on_a_kink(r: Recording, checkpoint: int, images: np.ndarray) -> Recording:
+    """One unit's weights moved until a value before the first ReLU is 0 but for rounding: too little to be seen."""
+    parameters, e = r.checkpoint_parameters.copy(), r.origin.experiment
+    for _ in range(3):
+        layers = replay.layers_of(parameters[[checkpoint]].astype(np.float64), e.widths)
+        _, (z, *_), _ = replay.forward(layers, images[None], e)
+        unit, image = np.unravel_index((np.abs(z[0]) / np.linalg.norm(images, axis=1)).argmin(), z[0].shape)
+        x = images[image].astype(np.float64)
+        parameters[checkpoint, unit * len(x) : (unit + 1) * len(x)] -= z[0, unit, image] * x / (x @ x)
+    return replace(r, checkpoint_parameters=parameters)
+
+
+def test_nobody_hides_behind_a_value_on_a_kink(runs, ada) -> None:
+    """Two sides of one kink are no storm: both are tried, and what fits neither is a forgery."""
+    e, r = ada["relu"], runs["relu"]
+    images, _, _ = tensors(e)
+    images = images.numpy().reshape(len(images), -1)
+    at = r.checkpoint_iteration.tolist().index(FIRST * LENGTH)
+    batch = next(iter(data.epoch_batches(e, FIRST)))
+    planted = on_a_kink(r, at, images[batch])
+    was, now = r.checkpoint_parameters[at - 1 : at + 1], planted.checkpoint_parameters[at]
+    assert np.linalg.norm(now - was[1]) < QUANTITIES["parameters"].tolerance * np.linalg.norm(was[1] - was[0])
+    assert deviations.calm(planted, at, LENGTH, e).all()
+    assert deviations.calm_probe(on_a_kink(r, at, images[:250]), at, e)
+    forged = on_a_kink(between_checkpoints(r), at, images[batch])
+    found = audit.audit(forged, e, [FIRST]).findings
+    assert [finding.iteration for finding in found] == [FIRST * LENGTH + 2]
 
 
 @pytest.fixture(scope="module")

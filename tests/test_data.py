@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit import data
+from labkit import digits as drawing
 
 # Seen alike with numpy 1.26 and 2.4, and with every SIMD extension switched off. When a change of the drawing
 # is meant, recordings made before it can no longer be replayed: say so in the changelog.
@@ -27,7 +28,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def pool() -> data.Dataset:
     """103 digits: three classes have one image more than the others."""
-    pixels, labels = data._draw(103, seed=4)
+    pixels, labels = drawing.draw(103, seed=4)
     images = pixels.astype(np.float32) / np.float32(255)
     return data.Dataset(images, labels.astype(np.int64), data.DIGITS, "pool")
 
@@ -58,7 +59,7 @@ print(data.digits(300, seed=8).digest, np.show_config(mode="dicts")["SIMD Extens
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 5000])
 def test_the_chunk_size_changes_no_byte(chunk):
-    for one, other in zip(data._draw(90, 3), data._draw(90, 3, chunk), strict=True):
+    for one, other in zip(drawing.draw(90, 3), drawing.draw(90, 3, chunk), strict=True):
         assert one.tobytes() == other.tobytes()
 
 
@@ -90,7 +91,7 @@ def test_images_are_single_precision_in_steps_of_a_255th():
     assert digits.images.max() == 1.0
     steps = np.arange(256, dtype=np.uint8)
     assert np.isin(digits.images, steps.astype(np.float32) / np.float32(255)).all()
-    assert np.array_equal(data._bytes(steps.astype(np.float32) / np.float32(255)), steps)
+    assert np.array_equal(drawing.as_bytes(steps.astype(np.float32) / np.float32(255)), steps)
 
 
 def test_every_image_shows_ink_and_no_image_twice():
@@ -103,26 +104,26 @@ def test_every_image_shows_ink_and_no_image_twice():
 
 
 def test_every_way_of_writing_fits_the_draws():
-    for ways in data.STROKES:
+    for ways in drawing.STROKES:
         for text in ways:
-            way = data._way(text)
-            assert len(way.points) <= data.MOST_POINTS
+            way = drawing._way(text)
+            assert len(way.points) <= drawing.MOST_POINTS
             np.testing.assert_allclose(way.shares.sum(axis=1), 1.0)
 
 
 def test_a_corner_is_passed_and_a_curve_is_smooth():
-    way = data._way("0,0 100,0 100,0 100,100")
+    way = drawing._way("0,0 100,0 100,0 100,100")
     places = way.shares @ way.points + 50
     assert any(np.array_equal(place, [100, 0]) for place in places)
     # a quadratic Bezier curve of three points is half-way at (start + 2 steer + end) / 4
-    curve = data._curve([np.array([0.0, 0.0]), np.array([1.0, 2.0]), np.array([2.0, 0.0])])
-    t = np.linspace(0, 1, data.PIECE + 1)
+    curve = drawing._curve([np.array([0.0, 0.0]), np.array([1.0, 2.0]), np.array([2.0, 0.0])])
+    t = np.linspace(0, 1, drawing.PIECE + 1)
     np.testing.assert_allclose(curve, np.stack([2 * t, 4 * t * (1 - t)], axis=1))
 
 
 def test_the_distance_is_that_to_the_nearest_point_of_the_line():
     right, down = np.array([[5.0], [20.0]], np.float32), np.array([[8.0], [17.5]], np.float32)
-    found = data._distance(right, down, np.array([0]))[0]
+    found = drawing._distance(right, down, np.array([0]))[0]
     walk = np.linspace(0, 1, 4001)
     rows, columns = np.mgrid[:28, :28]
     steps = np.hypot(columns[..., None] - (5 + 15 * walk), rows[..., None] - (8 + 9.5 * walk))
@@ -140,13 +141,13 @@ def files(cache: Path) -> list[Path]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The (n, seed) of every drawing from here on."""
     calls: list[tuple[int, int]] = []
-    draw = data._draw
+    draw = drawing.draw
 
     def watched(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         calls.append((n, seed))
         return draw(n, seed)
 
-    monkeypatch.setattr(data, "_draw", watched)
+    monkeypatch.setattr(drawing, "draw", watched)
     return calls
 
 
@@ -195,7 +196,7 @@ def test_a_file_under_another_name_is_not_believed(cache):
 
 def test_changed_strokes_do_not_meet_the_old_files(cache, monkeypatch):
     data.digits(30, seed=5)
-    monkeypatch.setattr(data, "WOBBLE", 1.0)
+    monkeypatch.setattr(drawing, "WOBBLE", 1.0)
     changed = data.digits(30, seed=5)
     assert len(files(cache)) == 2
     assert changed.digest == data.digits(30, seed=5).digest
@@ -276,6 +277,23 @@ def test_a_student_gets_a_sample_of_the_common_pool():
     assert mine.digest != data.student_digits(50, seed=8, pool=200).digest
 
 
+def test_a_student_may_get_the_whole_pool():
+    mine, pool = data.student_digits(60, seed=7, pool=60), data.digits(60, seed=0)
+    assert np.array_equal(np.sort(mine.images.reshape(60, -1), axis=0), np.sort(pool.images.reshape(60, -1), axis=0))
+    assert mine.digest != pool.digest
+
+
+def test_what_a_student_writes_into_images_changes_nobody_elses():
+    mine = data.student_digits(50, seed=7, pool=200)
+    mine.images[:] = 0.0
+    assert data.student_digits(50, seed=7, pool=200).digest == mine.digest
+
+
+def test_the_inputs_of_digits_are_their_images(pool):
+    assert pool.images is pool.inputs
+    assert pool.kind == "images"
+
+
 def test_the_contact_sheet_has_a_row_per_class(pool):
     sheet = data.contact_sheet(pool, per_class=12)
     assert sheet.shape == (300, 360)
@@ -345,8 +363,8 @@ def test_other_names_are_other_streams(names):
         (lambda pool: pool.subset([]), "choose no images: give a list of at least one whole number"),
         (lambda pool: pool.subset(pool.labels == 3), "numpy.flatnonzero turns a mask into one"),
         (lambda pool: pool.subset([[1], [2]]), "indices of shape (2, 1)"),
-        (lambda pool: pool.subset([0, 103]), "there is no image 103: pool holds images 0 to 102"),
-        (lambda pool: pool.subset([-1]), "there is no image -1"),
+        (lambda pool: pool.subset([0, 103]), "there is none of number 103: pool holds images 0 to 102"),
+        (lambda pool: pool.subset([-1]), "there is none of number -1"),
         (lambda pool: data.contact_sheet(pool, 0), "per_class is 0: give a whole number of at least 1"),
     ],
 )

@@ -2,26 +2,49 @@
 
 import json
 from dataclasses import FrozenInstanceError
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.experiments import EXPERIMENTS, Experiment, ExperimentError, experiment, seed_of
+from labkit.catalogue import EXPERIMENTS
+from labkit.experiments import Experiment, ExperimentError, experiment, seed_of
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"activation": "rellu"}, "choose from relu, sigmoid, tanh, leaky_relu, linear"),
+        ({"activation": "rellu"}, "choose from relu, sigmoid, tanh, leaky_relu, elu, gelu, silu, linear"),
         ({"initialisation": "xavier"}, "choose from glorot_uniform"),
-        ({"optimizer": "adamw"}, "choose from adam, sgd"),
+        ({"optimizer": "adamw"}, "choose from adam, rmsprop, sgd"),
         ({"dtype": "float16"}, "choose from float32, float64"),
-        ({"data": "mnist"}, "choose from digits"),
+        ({"data": "cifar"}, "choose from digits, mnist, circles, long_lag"),
+        ({"architecture": "transformer"}, "choose from mlp, residual_conv, rnn, lstm, gru"),
+        ({"normalisation": "group"}, "choose from none, batch, layer"),
+        ({"residual": 1}, "True or False"),
+        ({"batches": 0}, "None for as many as the data give"),
+        ({"batches": 2.0}, "whole number"),
+        ({"slope": 0.0}, "slope is 0.0"),
+        ({"epsilon": "small"}, "must be a number"),
+        ({"steps": 0}, "steps is 0"),
+        ({"clip_each": -1.0}, "clip_each is -1.0"),
+        ({"clip_value": float("inf")}, "clip_value is inf"),
+        ({"clip_norm": 1.0, "clip_value": 1.0}, "in two ways: choose one of"),
+        ({"data": "circles"}, "circles need an mlp with 2 inputs and 1 output"),
+        ({"data": "long_lag"}, "long_lag goes with rnn, lstm, gru"),
+        ({"architecture": "lstm"}, "long_lag goes with"),
+        ({"architecture": "lstm", "data": "long_lag", "widths": (5, 9, 4)}, "has tanh"),
+        ({"architecture": "rnn", "data": "long_lag", "widths": (5, 9, 9, 4)}, "three widths"),
+        ({"architecture": "rnn", "data": "long_lag", "widths": (4, 9, 4)}, "one for the noise"),
+        ({"architecture": "rnn", "data": "long_lag", "widths": (5, 9, 4), "normalisation": "batch"}, "none or layer"),
+        ({"architecture": "rnn", "data": "long_lag", "widths": (5, 9, 4), "residual": True}, "residual is for an mlp"),
+        ({"architecture": "residual_conv"}, "need 1 channel and 10 outputs"),
+        ({"architecture": "residual_conv", "widths": (1, 8, 10)}, "of each block"),
         ({"epochs": 0}, "epochs is 0"),
         ({"epochs": 1.5}, "whole number"),
         ({"epochs": True}, "whole number"),
-        ({"batch_size": 5001}, "larger than the 5000 images: choose at most 5000"),
+        ({"batch_size": 5001}, "larger than the 5000 observations: choose at most 5000"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"observations": 20_000}, "the pool holds 10000"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
@@ -29,7 +52,8 @@ from labkit.experiments import EXPERIMENTS, Experiment, ExperimentError, experim
         ({"learning_rate": "fast"}, "must be a number"),
         ({"gain": float("inf")}, "gain is inf"),
         ({"clip_norm": 0.0}, "None for no clipping"),
-        ({"widths": (784,)}, "at least an input and an output width"),
+        ({"widths": ()}, "at least one layer"),
+        ({"widths": (784,)}, "give an input and an output width"),
         ({"widths": (784, 0, 10)}, "each 1 or more"),
         ({"widths": (100, 10)}, "need 784 inputs and 10 outputs"),
         ({"widths": (784, 2.5, 10)}, "whole number"),
@@ -49,8 +73,39 @@ def test_an_unknown_name_lists_the_choices() -> None:
         experiment("vanishing/tanh")
 
 
-def test_s1_has_2000_iterations() -> None:
-    assert (EXPERIMENTS["vanishing/relu"].iterations_per_epoch, EXPERIMENTS["vanishing/relu"].iterations) == (40, 2000)
+@pytest.mark.parametrize(
+    ("name", "an_epoch", "iterations", "parameters"),
+    [
+        # what each seed publishes, or what its own numbers give: ceil(images / batch), epochs, (inputs + 1) * outputs
+        ("vanishing/relu", 40, 2000, 785 * 10 + 3 * 110),
+        ("layers/sigmoid", 32, 3200, 15 + 3 * 30 + 6),
+        ("layers/three_sigmoid", 32, 3200, 15 + 2 * 30 + 6),
+        ("activations/leaky_relu", 100, 2500, 785 * 10 + 5 * 110),
+        ("exploding/sigmoid", 1875, 18750, 785 * 256 + 10 * 257 * 256 + 257 * 10),
+        ("exploding/linear_clipped", 1875, 18750, 785 * 256 + 20 * 257 * 256 + 257 * 10),
+    ],
+)
+def test_the_seeds_experiments_have_their_sizes(name: str, an_epoch: int, iterations: int, parameters: int) -> None:
+    e = EXPERIMENTS[name]
+    assert (e.iterations_per_epoch, e.iterations) == (an_epoch, iterations)
+    assert sum((a + 1) * b for a, b in pairwise(e.widths)) == parameters
+
+
+def test_every_experiment_says_what_it_trains() -> None:
+    for name, e in EXPERIMENTS.items():
+        assert e.name == name
+        assert e.activation in e.summary
+        assert e.data in e.summary
+        assert Experiment.from_json(e.to_json()) == e
+    assert "slope 0.2" in EXPERIMENTS["activations/leaky_relu"].summary
+    assert "each parameter's gradient clipped to a norm of 1" in EXPERIMENTS["exploding/linear_clipped"].summary
+    assert "batch normalisation" in EXPERIMENTS["exploding/residual_conv"].summary
+
+
+def test_mnist_experiments_run_on_digits_too() -> None:
+    for e in EXPERIMENTS.values():
+        if e.data == "mnist":
+            assert e.replace(data="digits").observations == e.observations
 
 
 @given(st.integers(1, 99), st.floats(1e-6, 10), st.sampled_from(["relu", "tanh"]), st.none() | st.floats(0.1, 9))
@@ -69,10 +124,13 @@ def test_foreign_json_is_refused(text: str) -> None:
 def test_the_digest_sees_every_field() -> None:
     changed = {"name": "x", "student": "x", "seed": 1, "observations": 4999, "pool": 9999, "widths": (784, 9, 10),
                "activation": "tanh", "initialisation": "he_normal", "gain": 2.0, "optimizer": "sgd",
-               "learning_rate": 0.5, "clip_norm": 1.0, "epochs": 2, "batch_size": 9, "dtype": "float64"}  # fmt: skip
+               "learning_rate": 0.5, "clip_norm": 1.0, "clip_each": 1.0, "clip_value": 1.0, "epochs": 2, "batches": 3,
+               "batch_size": 9, "dtype": "float64", "slope": 0.2, "epsilon": 1e-7, "normalisation": "batch",
+               "residual": True, "steps": 2, "data": "mnist"}  # fmt: skip
     digests = {Experiment().digest} | {Experiment().replace(**{name: value}).digest for name, value in changed.items()}
     assert len(digests) == len(changed) + 1
-    assert set(changed) | {"data"} == set(json.loads(Experiment().to_json()))
+    # an architecture needs other data, or other widths, too
+    assert set(changed) | {"architecture"} == set(json.loads(Experiment().to_json()))
 
 
 def test_a_student_has_one_seed_per_assignment() -> None:

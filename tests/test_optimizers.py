@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from labkit import optimizers
-from labkit.experiments import ExperimentError
+from labkit.experiments import Experiment, ExperimentError
 
 
 def _steps(make, count: int = 25) -> torch.Tensor:
@@ -29,6 +29,35 @@ def test_adam_is_torchs() -> None:
     )
 
 
+def test_rmsprop_is_torchs() -> None:
+    """Keras's constants, PyTorch's formula: epsilon is added to the root."""
+    theirs = _steps(lambda p: torch.optim.RMSprop(p, 0.01, alpha=0.9, eps=1e-3))
+    torch.testing.assert_close(_steps(lambda p: optimizers.RMSprop(p, 0.01, 1e-3)), theirs, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["adam", "rmsprop", "sgd"])
+def test_an_experiment_has_its_optimizer_and_its_epsilon(kind: str) -> None:
+    e = Experiment(optimizer=kind, learning_rate=0.03, epsilon=1e-2)
+    theirs = {
+        "adam": lambda p: torch.optim.Adam(p, 0.03, eps=1e-2),
+        "rmsprop": lambda p: torch.optim.RMSprop(p, 0.03, alpha=0.9, eps=1e-2),
+        "sgd": lambda p: torch.optim.SGD(p, 0.03),
+    }[kind]
+    found = _steps(lambda p: optimizers.of_experiment(e, p))
+    torch.testing.assert_close(found, _steps(theirs), rtol=1e-12, atol=1e-14)
+    other = _steps(lambda p: optimizers.of_experiment(e.replace(epsilon=1e-8), p))
+    assert torch.equal(found, other) == (kind == "sgd")
+
+
+@pytest.mark.parametrize("kind", ["Adam", "RMSprop", "SGD"])
+def test_the_state_has_the_names_that_are_recorded(kind: str) -> None:
+    w = torch.ones(2, requires_grad=True)
+    optimizer = getattr(optimizers, kind)([w], 0.1)
+    w.sum().backward()
+    optimizer.step()
+    assert tuple(optimizer.state.get(w, {})) == optimizers.MOMENTS[kind.lower()]
+
+
 def test_sgd_is_torchs() -> None:
     torch.testing.assert_close(
         _steps(lambda p: optimizers.SGD(p, 1e-4)), _steps(lambda p: torch.optim.SGD(p, 1e-4)), rtol=1e-12, atol=0
@@ -48,6 +77,54 @@ def test_clipping_is_torchs(norm: float, largest: float) -> None:
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a.grad, b.grad)
     assert factor == pytest.approx(min(1.0, largest / (norm + 1e-6)), rel=1e-5)
+
+
+def _with_gradients(*sizes: float) -> list[torch.Tensor]:
+    made = [torch.zeros(3, requires_grad=True), torch.zeros(2, 2, requires_grad=True)]
+    for parameter, size in zip(made, sizes, strict=True):
+        parameter.grad = torch.linspace(-1, 1, parameter.numel()).view(parameter.shape) * size
+    return made
+
+
+def test_clipping_each_by_itself_is_keras() -> None:
+    """keras.optimizers, clipnorm: each gradient has at most that norm, whatever the others have."""
+    ours = _with_gradients(10.0, 0.1)
+    before = [float(p.grad.norm()) for p in ours]
+    factors = optimizers.clip_each(ours, 1.0)
+    assert [float(p.grad.norm()) for p in ours] == pytest.approx([1.0, before[1]], rel=1e-5)
+    assert factors == pytest.approx([1 / before[0], 1.0], rel=1e-5)
+
+
+def test_clipping_values_is_torchs() -> None:
+    ours, theirs = _with_gradients(3.0, 0.5), _with_gradients(3.0, 0.5)
+    before = [float(p.grad.norm()) for p in ours]
+    factors = optimizers.clip_values(ours, 1.0)
+    torch.nn.utils.clip_grad_value_(theirs, 1.0)
+    for a, b, norm, factor in zip(ours, theirs, before, factors, strict=True):
+        assert torch.equal(a.grad, b.grad)
+        assert factor == pytest.approx(float(b.grad.norm()) / norm, rel=1e-6)
+
+
+def test_nothing_to_clip_is_a_factor_of_one() -> None:
+    still = [torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True)]
+    still[0].grad = torch.zeros(2)
+    assert optimizers.clip_each(still, 1.0) == optimizers.clip_values(still, 1.0) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "function"),
+    [
+        ({"clip_norm": 0.5}, lambda p: optimizers.clip_gradients(p, 0.5)),
+        ({"clip_each": 0.5}, lambda p: optimizers.clip_each(p, 0.5)),
+        ({"clip_value": 0.5}, lambda p: optimizers.clip_values(p, 0.5)),
+        ({}, lambda _: 1.0),
+    ],
+)
+def test_an_experiment_is_clipped_as_it_says(changes: dict, function) -> None:
+    ours, theirs = _with_gradients(3.0, 5.0), _with_gradients(3.0, 5.0)
+    assert optimizers.clip(Experiment(**changes), ours) == function(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.equal(a.grad, b.grad)
 
 
 def test_parameters_without_a_gradient_stay() -> None:

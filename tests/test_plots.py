@@ -15,7 +15,7 @@ from labkit import plots
 from labkit.experiments import Experiment
 from labkit.histogram import centres
 from labkit.plots.curves import noise_share
-from labkit.plots.words import COLOURS, FLOOR_UNITS, labels, rounding_floor
+from labkit.plots.words import COLOURS, FLOOR_UNITS, labels, rounding_floor, running_median
 from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Origin, Recording
 
 # Warnings reach a notebook's stderr, where nbgrader takes them for a failure.
@@ -53,7 +53,7 @@ def recorded(activation="relu", epochs=EPOCHS, layers=LAYERS, scale=1.0, **chang
         "weight_norm": rng.uniform(1, 4, (iterations, count)),
         "weight_dot_gradient": np.zeros((iterations, count)),
         "bias_dot_gradient": np.zeros((iterations, count)),
-        "clip_factor": np.ones(iterations),
+        "clip_factor": np.ones((iterations, count)),
         "epoch_end": np.arange(1, epochs + 1) * ITERATIONS // EPOCHS,
         "batch_counts": counts(epochs),
         "batch_range": np.stack([low, -2 * low], axis=-1),
@@ -64,7 +64,8 @@ def recorded(activation="relu", epochs=EPOCHS, layers=LAYERS, scale=1.0, **chang
         "accuracy": rng.uniform(0.1, 1, epochs + 1),
         "output_error": rng.uniform(0.02, 0.18, epochs + 1),
         "hidden": rng.uniform(0.1, 4, (epochs + 1, count - 1, len(HIDDEN_STATISTICS))),
-        "weight": np.zeros((epochs + 1, count, 2)),
+        "through_time": np.zeros((epochs + 1, 0)),
+        "weight": rng.uniform(0.1, 0.4, (epochs + 1, count, 2)),
         "weight_counts": counts(epochs + 1),
         "weight_range": np.ones(count),
         "checkpoint_iteration": np.zeros(1, dtype=np.int64),
@@ -89,7 +90,7 @@ def sigmoid():
 @pytest.fixture(autouse=True)
 def _few_dots(monkeypatch):
     """Nothing here looks at pixels; drawing fewer of them is faster."""
-    monkeypatch.setattr("labkit.plots.figure.DPI", 48)
+    monkeypatch.setattr(plots.LabFigure.png, "__defaults__", (48,))
 
 
 def waterfall(axes):
@@ -249,6 +250,14 @@ def test_running_median_is_centred_and_needs_a_whole_window(relu):
     assert any("running median over 5 iterations" in text for text in texts(plots.losses(relu)))
 
 
+def test_of_long_runs_every_kth_running_median_is_taken():
+    values = np.random.default_rng(0).normal(size=20_000)
+    at, medians = running_median(values, 41)
+    assert 2000 <= len(at) <= 4000
+    assert at[-1] == 20_000 - 20
+    np.testing.assert_array_equal(medians[[0, 7, -1]], [np.median(values[k - 21 : k + 20]) for k in at[[0, 7, -1]]])
+
+
 def test_mean_gradients_are_signed(relu, sigmoid):
     figure = plots.mean_gradients([relu, sigmoid])
     for layer, axes in enumerate(figure.axes[:4]):
@@ -291,6 +300,7 @@ def test_gradient_sizes_are_mean_absolute_values_on_a_log_axis(relu, sigmoid):
     for layer, axes in enumerate(figure.axes[:4]):
         assert axes.get_yscale() == "log"
         assert axes.get_ylabel() == "Mean |gradient|"
+        assert axes.get_xlabel() == "Iteration"
         every = [line.get_ydata() for line in axes.lines if len(line.get_ydata()) == ITERATIONS]
         np.testing.assert_array_equal(every, [r.statistic("abs_mean")[:, layer] for r in (relu, sigmoid)])
     first = sigmoid.statistic("abs_mean")[0]
@@ -384,7 +394,31 @@ def test_activations_and_their_slopes(numerical):
     assert "Sigmoid: gradient from 0.0066" in figure.alt_text
 
 
+def test_leaky_slope_is_the_one_that_was_asked_for():
+    value, slope = (line.get_ydata() for line in plots.activations("leaky_relu", leaky=0.2).axes[0].lines)
+    np.testing.assert_allclose([value[0], slope[0], slope[-1]], [-1, 0.2, 1])
+
+
 # Words
+
+
+def test_labels_say_what_a_network_is():
+    def labelled(**changes):
+        one = recorded()
+        return replace(one, origin=replace(one.origin, experiment=one.origin.experiment.replace(**changes)))
+
+    recurrent = {"data": "long_lag", "architecture": "lstm", "widths": (5, 24, 4), "activation": "tanh"}
+    deep = {"widths": (784, *(256,) * 11, 10)}
+    found = labels([labelled(**recurrent), labelled(normalisation="batch"), labelled(residual=True), labelled(**deep)])
+    assert found == [
+        "LSTM",
+        "ReLU, 784-10 × 4, batch normalisation, not residual",
+        "ReLU, 784-10 × 4, not normalised, residual",
+        "ReLU, 784-256 × 11-10, not normalised, not residual",
+    ]
+    assert labels([labelled(clip_each=1.0), labelled(clip_value=0.5)]) == ["ReLU, clip each 1", "ReLU, clip value 0.5"]
+    assert labels([labelled(seed=1), labelled(seed=2)]) == ["ReLU, seed 1", "ReLU, seed 2"]
+    assert labels([labelled(gain=0.5**0.5), labelled()]) == ["ReLU, weights × 0.7071", "ReLU, weights × 1"]
 
 
 def test_networks_of_one_activation_are_told_apart():
@@ -395,7 +429,7 @@ def test_networks_of_one_activation_are_told_apart():
     assert labels([adam, adam]) == ["ReLU (1)", "ReLU (2)"]
     clipping = adam.origin.experiment.replace(clip_norm=1.0)
     clipped = replace(adam, origin=replace(adam.origin, experiment=clipping))
-    assert labels([adam, clipped]) == ["ReLU, not clipped", "ReLU, clip norm 1.0"]
+    assert labels([adam, clipped]) == ["ReLU, not clipped", "ReLU, clip norm 1"]
     assert labels([adam, recorded("sigmoid")]) == ["ReLU", "Sigmoid"]
 
 

@@ -1,6 +1,7 @@
 """Does the whole set of figures come out, whatever the recordings went through and whatever their names are?"""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,20 @@ pytestmark = pytest.mark.filterwarnings("error")
 @pytest.fixture(autouse=True)
 def _few_dots(monkeypatch):
     """Nothing here looks at pixels; drawing fewer of them is faster."""
-    monkeypatch.setattr("labkit.plots.figure.DPI", 48)
+    monkeypatch.setattr(plots.LabFigure.png, "__defaults__", (48,))
+
+
+OF_ONE = ("distributions-batch", "distributions-probe", "weight-distributions", "weight-histograms", "growth")
+TOGETHER = (
+    "activations", "losses", "accuracy", "mean-gradients", "gradient-sizes", "signed-or-absolute", "attenuation",
+    "gradient-statistics", "weight-statistics", "distributions-heatmap", "updates",
+)  # fmt: skip
+
+
+def of(recording, **changes):
+    """The recording as one of another experiment."""
+    e = recording.origin.experiment.replace(**changes)
+    return replace(recording, origin=replace(recording.origin, experiment=e))
 
 
 def is_math_text(text):
@@ -24,21 +38,32 @@ def is_math_text(text):
     return dollars > 0 and dollars % 2 == 0
 
 
-def test_everything_writes_whole_files_with_their_description(tmp_path):
+@pytest.fixture
+def no_pixels(monkeypatch):
+    """Figures are made, but not painted."""
+    monkeypatch.setattr("labkit.plots.figure.LabFigure.png", lambda figure: figure.alt_text.encode())
+
+
+def test_everything_that_fits_is_written(no_pixels, tmp_path):
     relu, sigmoid = recorded("relu"), recorded("sigmoid")
     paths = plots.everything([relu, sigmoid], tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == [
-        "activations.png", "distributions-batch-relu.png", "distributions-probe-relu.png",
-        "distributions-batch-sigmoid.png", "distributions-probe-sigmoid.png", "distributions-heatmap.png",
-        "losses.png", "mean-gradients.png", "gradient-sizes.png", "signed-or-absolute.png", "attenuation.png",
-        "growth-relu.png", "updates-relu.png", "growth-sigmoid.png", "updates-sigmoid.png",
+    assert [path.stem for path in paths] == [
+        "activations", "losses", "accuracy", "first-and-last", "mean-gradients", "gradient-sizes",
+        "signed-or-absolute", "attenuation", "gradient-statistics", "weight-statistics", "distributions-heatmap",
+        "updates", *(f"{name}-{network}" for network in ("relu", "sigmoid") for name in OF_ONE),
     ]  # fmt: skip
     assert sorted(p.name for p in (tmp_path / "new" / "folder").iterdir()) == sorted(p.name for p in paths)
-    with Image.open(paths[6]) as image:
-        assert image.text["Description"] == plots.losses([relu, sigmoid]).alt_text
 
 
-def test_everything_leaves_out_what_was_not_recorded(tmp_path):
+def test_files_carry_their_description(tmp_path, monkeypatch):
+    relu = recorded("relu")
+    monkeypatch.setattr("labkit.plots.folder._drawings", lambda recordings: [("losses", partial(plots.losses, relu))])
+    (path,) = plots.everything(relu, tmp_path)
+    with Image.open(path) as image:
+        assert image.text["Description"] == plots.losses(relu).alt_text
+
+
+def test_everything_leaves_out_what_was_not_recorded(no_pixels, tmp_path):
     recording = recorded(epochs=0, gradient=recorded().gradient, loss=recorded().loss,
                          update_norm=recorded().update_norm, weight_norm=recorded().weight_norm)  # fmt: skip
     names = {path.stem for path in plots.everything(recording, tmp_path)}
@@ -53,7 +78,7 @@ def test_diverged_and_dead_runs_can_be_drawn(value, tmp_path):
         getattr(recording, name)[1:] = value
     recording.batch_counts[1:] = recording.probe_counts[1:] = 0
     recording.batch_range[1:] = [-0.5, 0.5]
-    assert len(plots.everything(recording, tmp_path)) == 11
+    assert len(plots.everything(recording, tmp_path)) == len(TOGETHER) + len(OF_ONE)
 
 
 def test_names_from_outside_are_drawn_letter_by_letter(tmp_path):
@@ -61,9 +86,53 @@ def test_names_from_outside_are_drawn_letter_by_letter(tmp_path):
     recording = recorded(layers=layers)
     origin = replace(recording.origin, activations=("a", "b", "$\\sqrt$"), experiment=None)
     recording = replace(recording, origin=origin)
-    assert len(plots.everything(recording, tmp_path)) == 11
+    assert len(plots.everything(recording, tmp_path)) == len(TOGETHER) + len(OF_ONE)
     titles = [axes.get_title() for axes in plots.mean_gradients(recording).axes[:4]]
     assert not any(map(is_math_text, titles))
     assert titles[2:] == [" _hidden layer Weights", "??" + "x" * 35 + "... Weights"]
     first = recording.statistic("abs_mean")[0, 0]
     assert f"$\\frac$ {first:.3g}, \\$x$" in plots.gradient_sizes(recording).alt_text
+
+
+def stems(recordings, folder):
+    return [path.stem for path in plots.everything(recordings, folder)]
+
+
+def test_clipped_runs_have_their_norms_before_and_after(no_pixels, tmp_path):
+    assert "gradient-norms" in stems([recorded(), of(recorded(), clip_each=1.0)], tmp_path)
+    assert "gradient-norms" not in stems([recorded()], tmp_path)
+
+
+def test_recurrent_networks_have_time_steps_and_no_activation_to_choose(no_pixels, tmp_path):
+    changes = {"data": "long_lag", "architecture": "lstm", "widths": (5, 24, 4), "activation": "tanh"}
+    found = stems(of(recorded(through_time=np.ones((4, 5))), **changes), tmp_path)
+    assert "through-time" in found
+    assert not {"activations", "growth-lstm", "gain-per-layer"} & set(found)
+
+
+def test_of_runs_over_seeds_the_first_stands_for_all_outside_the_bands(no_pixels, tmp_path):
+    found = stems([of(recorded(), seed=seed) for seed in range(3)], tmp_path)
+    assert "bands" in found
+    assert found.count("updates") == 1
+    assert [name for name in found if name.startswith("growth")] == ["growth-relu"]
+
+
+def test_networks_of_other_layers_share_what_has_no_layers(no_pixels, tmp_path):
+    found = stems([recorded(), recorded("tanh", layers=("a", "b"))], tmp_path)
+    assert {"losses", "accuracy", "first-and-last", "updates-1", "updates-2"} <= set(found)
+    assert "updates" not in found
+
+
+def test_more_than_four_networks_are_drawn_in_several_figures(no_pixels, tmp_path):
+    found = stems([of(recorded(), learning_rate=rate) for rate in (0.1, 0.2, 0.3, 0.4, 0.5)], tmp_path)
+    assert {"gradient-statistics-1", "gradient-statistics-2"} <= set(found)
+
+
+def test_data_that_are_not_here_leave_out_what_is_computed_from_them(no_pixels, tmp_path, monkeypatch):
+    from labkit.data import DataError
+
+    def missing(recordings):
+        raise DataError("MNIST is not here")
+
+    monkeypatch.setattr("labkit.plots.folder.gain_per_layer", missing)
+    assert "updates" in stems(recorded(), tmp_path)

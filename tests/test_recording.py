@@ -69,8 +69,9 @@ def _headed(header: object, **arrays: np.ndarray) -> bytes:
         (b"\x20\0\0\0\0\0\0\0" + b"not json at all, but long enough", "not a recording of labkit"),
         (serialise({"x": np.zeros(3)}), "not a recording of labkit"),
         (_headed([1, 2]), "not a recording of labkit"),
-        (_headed({"format": 99}), "has format 99, this version reads 1"),
-        (_headed({"format": 1}), "lacks accuracy"),
+        (_headed({"format": 99}), "has format 99, this version reads 2"),
+        (_headed({"format": 1}), "has format 1, this version reads 2"),
+        (_headed({"format": 2}), "lacks accuracy"),
     ],
 )
 def test_foreign_files_are_named(content: bytes, words: str) -> None:

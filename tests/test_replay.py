@@ -9,7 +9,7 @@ from labkit import deviations, initialisations
 from labkit.experiments import Experiment, experiment
 from labkit.recorder import Recorder
 from labkit.recording import RecordingError
-from labkit.replay import backpropagate, replay, start_of
+from labkit.replay import backpropagate, has_network_of, probe, replay, start_of
 from labkit.training import train
 
 
@@ -33,22 +33,39 @@ def test_gradients_are_central_differences(activation: str) -> None:
                 assert gradient[index] == pytest.approx((sides[0] - sides[1]) / (2 * step), rel=1e-4, abs=1e-9)
 
 
+RECURRENTS = ("rnn", "lstm", "gru")
+RECURRENT = {"data": "long_lag", "steps": 6, "widths": (4, 5, 3), "activation": "tanh"}
 CHANGES = [
     {},
     {"activation": "sigmoid"},
     {"optimizer": "sgd", "learning_rate": 0.1, "clip_norm": 0.3},
     {"dtype": "float64"},
     {"widths": (784, 10)},
+    {"activation": "leaky_relu", "slope": 0.2},
+    {"activation": "elu", "epsilon": 1e-3},
+    {"activation": "gelu"},
+    {"activation": "silu", "dtype": "float64"},
+    {"optimizer": "rmsprop", "epsilon": 1e-7, "initialisation": "normal", "gain": 0.1},
+    {"clip_each": 0.05, "dtype": "float64"},
+    {"clip_value": 0.01, "dtype": "float64"},
+    {"data": "circles", "widths": (2, 5, 5, 1), "activation": "tanh"},
+    {"normalisation": "batch"},
+    {"normalisation": "layer", "residual": True, "activation": "silu"},
+    {"residual": True, "dtype": "float64", "clip_norm": 0.3},
+    {**RECURRENT, "architecture": "rnn"},
+    {**RECURRENT, "architecture": "lstm", "dtype": "float64"},
+    {**RECURRENT, "architecture": "gru", "normalisation": "layer"},
+    {"architecture": "residual_conv", "widths": (1, 2, 2, 4, 10), "normalisation": "batch", "epochs": 2},
 ]
 
 
 @pytest.mark.parametrize("changes", CHANGES)
 def test_a_replay_is_what_was_recorded(short, changes: dict) -> None:
-    e = short.replace(epochs=6, **changes)
+    e = short.replace(**{"epochs": 6, **changes})
     recording = train(e, device="cpu", progress=False)
     tolerance = 1e-9 if e.dtype == "float64" else 1e-4
-    again = replay(recording, [0, *range(2, 7)], 3)
-    assert again.start.tolist() == [0, 3, 6, 9, 12, 15]
+    again = replay(recording, [0, *range(2, e.epochs + 1)], 3)
+    assert again.start.tolist() == list(range(0, 3 * e.epochs, 3))
     rows = again.start[:, None] + np.arange(3)
     np.testing.assert_allclose(again.loss, recording.loss[rows], rtol=tolerance)
     for column in range(5):
@@ -64,8 +81,13 @@ def test_a_replay_is_what_was_recorded(short, changes: dict) -> None:
     after = recording.checkpoint_parameters[2:]
     np.testing.assert_allclose(again.parameters, after, atol=10 * tolerance * np.abs(after).max())
     assert deviations.worst(deviations.of_iterations(recording, again)).max() < 1
-    ends = deviations.of_ends(recording, again, e)
+    ends = deviations.of_ends(recording, again)
     assert all((off <= deviations.QUANTITIES[name].tolerance).all() for name, off in ends.items())
+    probes = deviations.of_probes(recording, probe(recording, [0, 2], e), [0, 2])
+    assert all((off <= deviations.QUANTITIES[name].tolerance).all() for name, off in probes.items())
+    assert recording.through_time.shape == (e.epochs + 1, e.steps if e.architecture in RECURRENTS else 0)
+    assert has_network_of(recording, e)
+    np.testing.assert_allclose(recording.checkpoint_parameters[0], start_of(e), rtol=1e-6, atol=1e-9)
 
 
 def test_stretches_side_by_side_are_those_one_by_one(runs) -> None:

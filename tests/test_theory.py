@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from labkit import networks, theory
 from labkit.experiments import ExperimentError
 from labkit.recording import RecordingError
+from labkit.theory import mean_field
 from labkit.training import train
 
 
@@ -156,3 +157,59 @@ def test_adams_step_needs_adam(short) -> None:
     with pytest.raises(RecordingError, match="needs a recording by Adam"):
         theory.first_step_residual(recording)
     assert set(theory.identities(recording)) == {"softmax", "homogeneity"}
+
+
+@pytest.mark.parametrize("q", [1e-6, 0.3, 1.3, 50, 1e8])
+def test_quadrature_has_the_closed_forms(q: float) -> None:
+    """E[relu^2] = q / 2 and E[elu'^2] = 1/2 + exp(2 q) Phi(-2 sqrt(q)); where that overflows, its asymptote."""
+    assert mean_field.mean_square("relu", q) == pytest.approx(q / 2, rel=1e-12)
+    assert mean_field.mean_square("linear", q) == pytest.approx(q, rel=1e-12)
+    tail = math.exp(2 * q) * math.erfc(math.sqrt(2 * q)) / 2 if q < 100 else 1 / math.sqrt(8 * math.pi * q)
+    assert mean_field.mean_slope("elu", q) == pytest.approx(0.5 + tail, rel=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "elu", "gelu", "silu"])
+@pytest.mark.parametrize("q", [0.2, 1.0, 30.0])
+def test_quadrature_is_monte_carlos(activation: str, q: float) -> None:
+    z = math.sqrt(q) * np.random.RandomState(0).standard_normal(400_000)
+    assert mean_field.mean_square(activation, q) == pytest.approx((theory.value(activation, z) ** 2).mean(), rel=0.01)
+    assert mean_field.mean_slope(activation, q) == pytest.approx((theory.slope(activation, z) ** 2).mean(), rel=0.01)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "elu", "gelu", "silu"])
+@pytest.mark.parametrize("sigma_w2", [0.4, 1.5, 2.2, 3.5])
+def test_the_fixed_point_is_where_iterating_leads(activation: str, sigma_w2: float) -> None:
+    q = 1.0
+    for _ in range(3000):
+        q = min(sigma_w2 * mean_field.mean_square(activation, q), mean_field.MOST)
+    expected = 0 if q < mean_field.LEAST else q
+    assert theory.fixed_point(activation, sigma_w2) == pytest.approx(expected, rel=1e-9)
+
+
+def test_at_the_critical_point_the_limit_is_exact() -> None:
+    """tanh at sigma_w^2 = 1: iterating q takes for ever, chi is 1."""
+    assert theory.fixed_point("tanh", 1.0) == 0
+    assert theory.gain("tanh", "lecun_normal", 100) == 1
+
+
+@pytest.mark.parametrize(("activation", "leaky"), [("leaky_relu", 0.2), ("elu", 0.01)])
+def test_slopes_below_0_count(activation: str, leaky: float) -> None:
+    if activation == "leaky_relu":
+        assert theory.gain("leaky_relu", "he_normal", 50, leaky=leaky) == pytest.approx(1.04)
+        assert theory.gain("leaky_relu", "he_normal", 50) == pytest.approx(1.0001)
+    else:
+        assert theory.gain("elu", "lecun_normal", 50, 1.2, leaky=leaky) == theory.gain("elu", "lecun_normal", 50, 1.2)
+
+
+def test_identities_are_told_only_where_they_hold(runs) -> None:
+    relu = runs["relu"]
+    origin = relu.origin
+    for changes, expected in [
+        ({"normalisation": "batch"}, {"softmax", "adam_first_step"}),
+        ({"residual": True}, {"softmax", "adam_first_step"}),
+        ({"optimizer": "sgd"}, {"softmax", "homogeneity"}),
+    ]:
+        other = replace(relu, origin=replace(origin, experiment=origin.experiment.replace(**changes)))
+        assert set(theory.identities(other)) == expected
+    one = origin.experiment.replace(data="circles", widths=(2, 5, 1), observations=1000, optimizer="sgd")
+    assert set(theory.identities(replace(relu, origin=replace(origin, experiment=one)))) == {"homogeneity"}

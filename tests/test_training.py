@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-import labkit
-from labkit import data, networks
+from labkit import data, networks, optimizers
 from labkit.experiments import ExperimentError, experiment
 from labkit.recorder import Recorder, tensors
 from labkit.recording import ARRAYS, Recording
@@ -17,14 +16,20 @@ def by_autograd(e) -> Recording:
     """The same experiment by PyTorch's autograd and PyTorch's optimiser."""
     images, labels, _ = tensors(e)
     network = networks.of_experiment(e)
-    optimizer = (torch.optim.Adam if e.optimizer == "adam" else torch.optim.SGD)(network.parameters(), e.learning_rate)
+    own = {"adam": {"eps": e.epsilon}, "rmsprop": {"eps": e.epsilon, "alpha": 0.9}, "sgd": {}}[e.optimizer]
+    kind = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop, "sgd": torch.optim.SGD}[e.optimizer]
+    optimizer = kind(network.parameters(), e.learning_rate, **own)
     recorder = Recorder(network, optimizer, e)
     for epoch in range(e.epochs):
-        for indices in data.batches(e.observations, e.batch_size, e.seed, epoch):
+        for indices in data.batches(e.observations, e.batch_size, e.seed, epoch)[: e.batches]:
             optimizer.zero_grad()
-            loss = cross_entropy(network(images[indices]), labels[indices])
+            outputs = network(images[indices])
+            if e.widths[-1] == 1:
+                loss = binary_cross_entropy_with_logits(outputs[:, 0], labels[indices].to(outputs))
+            else:
+                loss = cross_entropy(outputs, labels[indices])
             loss.backward()
-            factor = 1.0 if e.clip_norm is None else labkit.clip_gradients(network.parameters(), e.clip_norm)
+            factor = optimizers.clip(e, network.parameters())
             optimizer.step()
             recorder.step(loss, factor)
         recorder.end_epoch()
@@ -42,6 +47,14 @@ def by_autograd(e) -> Recording:
         {"optimizer": "sgd", "learning_rate": 0.1, "clip_norm": 0.5},
         {"widths": (784, 10)},
         {"initialisation": "pytorch", "gain": 1.5},
+        {"activation": "elu"},
+        {"activation": "leaky_relu", "slope": 0.2, "epsilon": 1e-3},
+        {"activation": "gelu"},
+        {"optimizer": "rmsprop", "epsilon": 1e-3},
+        {"clip_each": 0.05},
+        {"clip_value": 0.005},
+        {"data": "circles", "widths": (2, 5, 5, 1), "activation": "tanh"},
+        {"batches": 2},
     ],
 )
 def test_everything_recorded_is_what_autograd_gives(short, changes: dict) -> None:
@@ -174,7 +187,7 @@ def test_an_interrupt_at_any_point_leaves_a_whole_recording(short, tmp_path, mon
         return real(self, *arguments)
 
     monkeypatch.setattr(owner, where, interrupted)
-    monkeypatch.setattr("labkit.training.BLOCK_ROWS", 2)
+    monkeypatch.setattr("labkit.engines.BLOCK_ROWS", 2)
     path = tmp_path / "x.safetensors"
     with pytest.raises(Interrupted, match="what was recorded so far is in"):
         train(short, path, device="cpu", progress=False)

@@ -1,5 +1,7 @@
 """Curves over the iterations: loss, signed mean and size of the gradients, updates."""
 
+from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -8,16 +10,18 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from labkit.plots.figure import GREY, count_from, describe, frame, legend_below, tiles, title
+from labkit.plots.figure import GREY, count_from, describe, frame, legend_below, tiles, title, whole
 from labkit.plots.words import (
     COLOURS,
-    DASHES,
     FLOOR_UNITS,
     Network,
     Recordings,
+    chosen,
+    chosen_told,
     drawn,
     finite,
     gaps,
+    layer_lines,
     listed,
     networks,
     number,
@@ -30,6 +34,9 @@ from labkit.plots.words import (
 )
 from labkit.recording import Array, Recording
 
+MOST_TILES = 9  # layers with a tile of their own
+NOISE = "rounding noise: share of iterations within the floor"
+SMALL = 0.064  # inches that a small letter takes
 NOISE_SHARE = 0.95  # a layer whose signed mean lies within the rounding floor this often is called noise
 FAR_APART = 100  # the largest loss over the median one, from which a linear axis shows the largest alone
 
@@ -39,16 +46,16 @@ def losses(recordings: Recordings, *, axes: Axes | None = None) -> Figure:
 
     The axis is logarithmic when the losses lie too far apart to be seen on one scale, as those of a run that explodes.
     """
-    found = networks(recordings)
+    found = networks(recordings, layers=False)
     scale = "log" if _far_apart(found) else "linear"
     if axes is None:
         figure, grid = tiles(None, 1, 1, 8, 3.7, margins=(0.8, 0.25, 0.6, 0.75))
         axes = grid[0, 0]
-        title(figure, "Losses", _faint(found[0].recording))
+        title(figure, "Losses", faint(found[0].recording))
     for network in found:
         recording = network.recording
         shown = finite(recording.loss) if scale == "linear" else positive(recording.loss)
-        _faint_and_median(axes, shown, window_of(recording), network.label, network.line)
+        faint_and_median(axes, shown, window_of(recording), network.label, network.line)
     frame(axes)
     count_from(axes.xaxis)
     axes.set(xlabel="Iteration", ylabel="Mean cross-entropy of the mini-batch (nats)", yscale=scale)
@@ -81,13 +88,14 @@ def mean_gradients(recordings: Recordings, *, figure: Figure | SubFigure | None 
     but rounding, and its tile says so.
     """
     found = networks(recordings)
-    figure, grid = _per_layer(figure, found[0].recording.layers)
-    title(figure, "Mean Gradients", f"signed mean of dloss/dW over a layer's weights; band: {_floor(found)}")
-    for k, axes in enumerate(grid):
+    figure, grid = _per_layer(figure, found[0].recording.layers, "Mean gradient (signed)")
+    some = chosen_told(len(found[0].recording.layers), MOST_TILES)
+    title(figure, "Mean Gradients", f"signed mean of dloss/dW over a layer's weights{some}; band: {_floor(found)}")
+    for k, axes in grid.items():
         for network in found:
             _signed(axes, network, k)
         axes.set_title(weights_of(found[0].recording.layers[k]), fontsize=11)
-        axes.set(xlabel="Iteration", ylabel="Mean gradient (signed)")
+        axes.set_xlabel("Iteration")
         _say_noise(axes, found, k)
     lines = [Line2D([], [], **n.line, label=n.label) for n in found]
     bands = [Patch(color=n.colour, alpha=0.3, label=f"{n.label}, rounding floor") for n in found]
@@ -118,7 +126,8 @@ def _say_noise(axes: Axes, found: list[Network], layer: int) -> None:
     if max(shares) < NOISE_SHARE:
         return
     told = ", ".join(f"{n.label} {share:.1%}" for n, share in zip(found, shares, strict=True))
-    text = f"rounding noise: share of iterations within the floor\n{told}"
+    wide = axes.get_window_extent().width / whole(axes).dpi
+    text = "\n".join(fill(line, int(wide / SMALL)) for line in (NOISE, told))
     axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", fontsize=8, color=GREY)
     floors = [np.nanquantile(np.nan_to_num(rounding_floor(n.recording)[:, layer]), 0.95) for n in found]
     means = [np.nan_to_num(finite(n.recording.statistic("mean")[:, layer])) for n in found]
@@ -150,27 +159,29 @@ def gradient_sizes(recordings: Recordings, signed: bool = False, *, figure: Figu
     is a gap.
     """
     found = networks(recordings)
-    figure, grid = _per_layer(figure, found[0].recording.layers, sharey=True)
+    words = "Gradient size" if signed else "Mean |gradient|"
+    figure, grid = _per_layer(figure, found[0].recording.layers, words, sharey=True)
     name, caption = _size_words(found, signed)
     title(figure, name, caption)
-    for k, axes in enumerate(grid):
+    for k, axes in grid.items():
         axes.set_yscale("log")
         for network in found:
             size, window = network.recording.statistic("abs_mean")[:, k], window_of(network.recording)
-            _faint_and_median(axes, positive(size), window, network.label, network.line)
+            faint_and_median(axes, positive(size), window, network.label, network.line)
             if signed:
                 _signed_size(axes, network, k)
         axes.set_title(weights_of(found[0].recording.layers[k]), fontsize=11)
-        axes.set(xlabel="Iteration", ylabel="Gradient size" if signed else "Mean |gradient|")
+        axes.set_xlabel("Iteration")
     legend_below(figure, _size_handles(found, signed), 3 if signed else 4)
     return describe(figure, " ".join(["Mean |gradient| against iteration, log scale.", *map(_size_told, found)]))
 
 
 def _size_words(found: list[Network], signed: bool) -> tuple[str, str]:
+    some = chosen_told(len(found[0].recording.layers), MOST_TILES)
     if signed:
-        return "Gradient Sizes, Absolute and Signed", f"over a layer's weights, every mini-batch; {_floor(found)}"
+        return "Gradient Sizes, Absolute and Signed", f"over a layer's weights{some}, every mini-batch; {_floor(found)}"
     floor = max(np.nan_to_num(rounding_floor(n.recording)).max() for n in found)
-    caption = f"mean |dloss/dW| over a layer's weights, {_faint(found[0].recording)}"
+    caption = f"mean |dloss/dW| over a layer's weights{some}, {faint(found[0].recording)}"
     return "Gradient Sizes", f"{caption}\n{_floor(found)}: at most {number(floor)}, far below the curves"
 
 
@@ -206,29 +217,48 @@ def _size_told(network: Network) -> str:
     )
 
 
-def updates(recording: Recording, *, figure: Figure | SubFigure | None = None) -> Figure:
+def updates(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -> Figure:
     """Gradient norm, update norm and update norm / weight norm of each layer against the iteration, log axes.
 
-    An adaptive optimiser takes steps whose size hardly depends on the gradient's: compare the first two.
+    A row of tiles for each recording. An adaptive optimiser takes steps whose size hardly depends on the gradient's:
+    compare the first two, and a run by Adam with one by plain SGD.
     """
-    network = networks(recording)[0]
-    panels = _steps(recording)
-    figure, grid = tiles(figure, 1, 3, 4.1, 3.3, margins=(0.6, 0.2, 0.95, 1.0), grid={"wspace": 0.24})
-    caption = f"per weight matrix, {_faint(recording)}"
-    title(figure, f"Gradients and Updates of the {network.label} Network", caption)
-    for axes, (name, values) in zip(grid[0], panels.items(), strict=True):
-        axes.set_yscale("log")
-        for k, layer in enumerate(recording.layers):
-            curve = positive(values[:, k])
-            _faint_and_median(axes, curve, window_of(recording), weights_of(layer), _layer_line(k), 0.18)
-        frame(axes)
-        count_from(axes.xaxis)
-        axes.set_title(name, fontsize=11)
-        axes.set(xlabel="Iteration")
-    lines = enumerate(recording.layers)
-    legend_below(figure, [Line2D([], [], **_layer_line(k), label=weights_of(name)) for k, name in lines], 8)
-    told = [_steps_told(recording, name, values) for name, values in panels.items()]
-    return describe(figure, f"Updates of the {network.label} network, log scales. {' '.join(told)}")
+    found = networks(recordings)
+    rows, layers = len(found), found[0].recording.layers
+    margins = (0.75, 0.2, 0.95, 1.0 if rows == 1 else 1.15)
+    figure, grid = tiles(figure, rows, 3, 4.1, 3.3, sharey="col", margins=margins, grid={"wspace": 0.24})
+    whose = f" of the {found[0].label} Network" if rows == 1 else ""
+    title(figure, f"Gradients and Updates{whose}", f"per weight matrix, {faint(found[0].recording)}")
+    for row, network in zip(grid, found, strict=True):
+        for axes, (name, values) in zip(row, _steps(network.recording).items(), strict=True):
+            layer_curves(axes, network.recording, values)
+            axes.set_title(name if rows == 1 else f"{network.label}\n{name}", fontsize=11 if rows == 1 else 10)
+    legend_below(figure, layer_handles(layers), 8)
+    return describe(figure, " ".join(map(_updates_told, found)))
+
+
+def layer_curves(axes: Axes, recording: Recording, values: Array) -> None:
+    """A curve over the iterations for each layer, of values (I, L), on a log axis."""
+    axes.set_yscale("log")
+    alpha = 0.18 if len(recording.layers) <= len(COLOURS) else 0.05
+    for k, line in enumerate(layer_lines(len(recording.layers))):
+        label = weights_of(recording.layers[k])
+        faint_and_median(axes, positive(values[:, k]), window_of(recording), label, line, alpha)
+    frame(axes)
+    count_from(axes.xaxis)
+    axes.set(xlabel="Iteration")
+
+
+def layer_handles(layers: Sequence[str]) -> list[Line2D]:
+    """A legend's lines for the layers; of a deep network for some, between which the colours go evenly."""
+    lines, shown = layer_lines(len(layers)), chosen(len(layers), len(COLOURS))
+    words = [drawn(layers[k], 24) if len(layers) > len(COLOURS) else weights_of(layers[k]) for k in shown]
+    return [Line2D([], [], **lines[k], label=word) for k, word in zip(shown, words, strict=True)]
+
+
+def _updates_told(network: Network) -> str:
+    told = [_steps_told(network.recording, name, values) for name, values in _steps(network.recording).items()]
+    return f"Updates of the {network.label} network, log scales. {' '.join(told)}"
 
 
 def _steps(recording: Recording) -> dict[str, Array]:
@@ -247,32 +277,31 @@ def _steps_told(recording: Recording, name: str, values: Array) -> str:
     return f"{name.split('  ')[0]}: at iteration 1 {first}; at {len(values):,} {last}.{gaps(values)}"
 
 
-def _layer_line(k: int) -> dict[str, Any]:
-    return {"color": COLOURS[k % len(COLOURS)], "linestyle": DASHES[k % len(DASHES)]}
-
-
 def _per_layer(
-    figure: Figure | SubFigure | None, layers: tuple[str, ...], **options: Any
-) -> tuple[Figure | SubFigure, list[Axes]]:
-    """A grid with a tile for every layer, input side first."""
-    columns = int(np.ceil(np.sqrt(len(layers))))
-    rows = int(np.ceil(len(layers) / columns))
+    figure: Figure | SubFigure | None, layers: tuple[str, ...], words: str, **options: Any
+) -> tuple[Figure | SubFigure, dict[int, Axes]]:
+    """A tile for every layer by its index, input side first; of a deep network for some. `words` say what is drawn."""
+    shown = chosen(len(layers), MOST_TILES)
+    columns = int(np.ceil(np.sqrt(len(shown))))
+    rows = int(np.ceil(len(shown) / columns))
     width = min(5.0, 10.0 / columns)  # wide figures are shown smaller, and their letters with them
     figure, grid = tiles(figure, rows, columns, width, 2.7, margins=(0.9, 0.2, 1.0, 1.05), **options)
     for axes in grid.flat:
         frame(axes)
         count_from(axes.xaxis)
-    for axes in grid.flat[len(layers) :]:
+    for axes in grid.flat if columns < 3 else grid[:, 0]:  # narrow tiles have no room for it between them
+        axes.set_ylabel(words)
+    for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
-    return figure, list(grid.flat[: len(layers)])
+    return figure, dict(zip(shown, grid.flat, strict=False))
 
 
-def _faint(recording: Recording) -> str:
+def faint(recording: Recording) -> str:
     """What the two strengths of a line mean."""
     return f"faint: each mini-batch, strong: running median over {window_of(recording)} iterations"
 
 
-def _faint_and_median(
+def faint_and_median(
     axes: Axes, values: Array, window: int, label: str, line: dict[str, Any], alpha: float = 0.3
 ) -> None:
     """The values of every iteration, and their running median when there are enough for one."""

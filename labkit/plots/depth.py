@@ -31,6 +31,8 @@ from labkit.recording import Array, Recording
 
 Size = Literal["abs_mean", "rms"]
 SIZES = {"abs_mean": "mean |gradient|", "rms": "rms gradient"}
+TICKS = 8  # layers of a deep network whose names fit under an axis ...
+LETTERS = 60  # ... when they have no more letters than these, all together
 MATLAB_SPACING = 0.01  # what gradient(y, 0.01) divides by; the points lie 10/999 apart
 
 
@@ -38,9 +40,10 @@ def activations(
     names: Sequence[str] = ("relu", "sigmoid"),
     numerical: bool = False,
     *,
+    leaky: float = theory.LEAKY_SLOPE,
     figure: Figure | SubFigure | None = None,
 ) -> Figure:
-    """Each activation and its gradient from -5 to 5.
+    """Each activation and its gradient from -5 to 5; `leaky` is the slope of leaky_relu below 0.
 
     `numerical=True` draws MATLAB's gradient(y, 0.01) in place of the exact one: its points lie 10/999 apart,
     not 0.01, so its slopes are 1.001 times too steep.
@@ -51,13 +54,18 @@ def activations(
     for name in names:
         if name not in ACTIVATIONS:
             raise PlotError(f"there is no activation {name!r}: choose from {', '.join(ACTIVATIONS)}")
-    figure, grid = tiles(figure, 1, len(names), 4.8, 3.2, margins=(0.6, 0.2, 0.6, 0.9), grid={"wspace": 0.18})
+    columns = min(len(names), 3)
+    rows = -(-len(names) // columns)
+    margins = (0.6, 0.2, 0.6, 0.9)
+    figure, grid = tiles(figure, rows, columns, min(4.8, 13.2 / columns), 3.2, margins=margins, grid={"wspace": 0.18})
+    for axes in grid.flat[len(names) :]:
+        axes.remove()
     how = "numerical gradient, spacing 0.01 (true spacing 10/999)" if numerical else "exact gradient"
     title(figure, "Activation Functions and Their Gradients", how)
     x, told = np.linspace(-5, 5, 1000), []
-    for axes, name in zip(grid[0], names, strict=True):
-        y = theory.value(name, x)
-        slope = np.gradient(y, MATLAB_SPACING) if numerical else theory.slope(name, x)
+    for axes, name in zip(grid.flat, names, strict=False):
+        y = theory.value(name, x, leaky)
+        slope = np.gradient(y, MATLAB_SPACING) if numerical else theory.slope(name, x, leaky)
         shown = ACTIVATIONS[name]
         axes.plot(x, y, color=COLOURS[0], linewidth=1.8, label=shown)
         axes.plot(x, slope, color=COLOURS[1], linestyle=DASHES[1], linewidth=1.8, label=f"Gradient of {shown}")
@@ -109,12 +117,22 @@ def _depth(axes: Axes, found: list[Network], sizes: list[Array], when: str) -> s
         style = {**n.line, "marker": n.marker, "linewidth": 1.8}
         axes.plot(range(len(names)), positive(size), **style, label=f"{n.label}: {factor}")
         told.append(f"{n.label} {listed(names, size)}; {factor}.{gaps(size)}")
-    axes.set_xticks(range(len(names)), [drawn(name, longest=12) for name in names])
+    layer_ticks(axes, names)
     axes.set_title(when.capitalize(), fontsize=11)
-    axes.set(xlabel="Layer")
     axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22))
     frame(axes)
     return f"{when.capitalize()}: {' '.join(told)}"
+
+
+def layer_ticks(axes: Axes, names: Sequence[str], most: int = TICKS) -> None:
+    """A tick for each layer, of a deep network for every second or third; names that are too long become numbers."""
+    at = range(0, len(names), -(-len(names) // most))
+    short = [drawn(names[k], longest=12) for k in at]
+    axes.set_xlabel("Layer")
+    if sum(map(len, short)) > LETTERS:
+        axes.set_xlabel(f"Layer (1: {drawn(names[0], 20)}, {len(names)}: {drawn(names[-1], 20)})")
+        short = [str(k + 1) for k in at]
+    axes.set_xticks(at, short)
 
 
 def _size(recording: Recording, statistic: str) -> Array:
@@ -173,6 +191,9 @@ def _growth_told(name: str, values: Array) -> str:
 
 def _factors(recording: Recording) -> dict[str, Array]:
     """Each curve of `growth` (E+1,) by its label."""
+    experiment = recording.origin.experiment
+    if experiment and (experiment.architecture != "mlp" or experiment.residual):
+        raise PlotError(f"{recording.name} has more between its last activation and its outputs than one layer")
     if not recording.origin.activations:
         raise PlotError(f"{recording.name} has no hidden activation: its last gradient has no such factors")
     if np.isnan(recording.probe_gradient[0]).any():

@@ -1,5 +1,6 @@
 """How the gradients of each layer are spread, epoch by epoch: the waterfall and its flat twin."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,10 +12,23 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from labkit.histogram import centres
 from labkit.plots.figure import GREY, LabFigure, PlotError, count_from, describe, tiles, title
-from labkit.plots.words import PROBE_ADVICE, Network, Recordings, listed, networks, number, ratio, weights_of
+from labkit.plots.words import (
+    PROBE_ADVICE,
+    Network,
+    Recordings,
+    chosen,
+    chosen_told,
+    listed,
+    networks,
+    number,
+    ratio,
+    weights_of,
+)
 from labkit.recording import Array, Recording
 
 Source = Literal["batch", "probe"]
+Histogram = Source | Literal["weights"]
+MOST_TILES, MOST_ROWS = 9, 8  # layers of a deep network that are drawn
 MATLAB_XLIM = (-0.5, 0.5)
 MATLAB_VIEW = (-130, 50)  # azimuth and elevation of view([-130, 50])
 EDGE = "#D9D9D9"
@@ -34,24 +48,47 @@ def gradient_distributions(
     -0.5 to 0.5. `probe` is the fixed probe batch before training and after every epoch, common bins, log counts.
     `xlim=None` fits the gradients. What lies beyond the limits is cut off and named in the tile.
     """
-    network = _ready([recording], source)[0]
+    network = _ready([recording], source, get_args(Source))[0]
     if xlim == "default":
         xlim = MATLAB_XLIM if source == "batch" else None
-    columns = int(np.ceil(np.sqrt(len(recording.layers))))
-    rows = int(np.ceil(len(recording.layers) / columns))
+    return _waterfalls(network, source, xlim, figure, f"Gradient Distributions with {network.label} Layers")
+
+
+def weight_distributions(recording: Recording, *, figure: Figure | SubFigure | None = None) -> Figure:
+    """Waterfalls, one tile per layer: the histogram of the weights before training and after every epoch, on common
+    bins with log counts. It is what TensorBoard's histograms are for, with the weights themselves in them.
+    """
+    network = _ready([recording], "weights")[0]
+    return _waterfalls(network, "weights", None, figure, f"Weight Distributions with {network.label} Layers")
+
+
+def _waterfalls(
+    network: Network,
+    source: Histogram,
+    xlim: tuple[float, float] | None,
+    figure: Figure | SubFigure | None,
+    words: str,
+) -> Figure:
+    recording = network.recording
+    shown = chosen(len(recording.layers), MOST_TILES)
+    columns = int(np.ceil(np.sqrt(len(shown))))
+    rows = int(np.ceil(len(shown) / columns))
     if figure is None:
-        figure = LabFigure(4.9 * columns, 3.75 * rows + 0.7)
-    title(figure, f"Gradient Distributions with {network.label} Layers", _what(recording, source))
-    for k, layer in enumerate(recording.layers):
-        axes = _tile(figure, k, rows, columns)
-        axes.set_title(weights_of(layer), y=1.02, fontsize=11)
+        scale = min(1.0, 12.0 / (4.9 * columns))  # wide figures are shown smaller, and their letters with them
+        figure = LabFigure(4.9 * scale * columns, 3.75 * scale * rows + 0.7)
+    title(figure, words, _what(recording, source) + chosen_told(len(recording.layers), MOST_TILES))
+    for place, k in enumerate(shown):
+        axes = _tile(figure, place, rows, columns)
+        axes.set_title(weights_of(recording.layers[k]), y=1.02, fontsize=11)
         _waterfall(axes, recording, source, k, xlim)
     return describe(figure, _spread(network, source))
 
 
-def _ready(recordings: Recordings, source: str) -> list[Network]:
-    if source not in get_args(Source):
-        raise PlotError(f"source is {source!r}: choose from {', '.join(get_args(Source))}")
+def _ready(
+    recordings: Recordings, source: str, choices: Sequence[str] = (*get_args(Source), "weights")
+) -> list[Network]:
+    if source not in choices:
+        raise PlotError(f"source is {source!r}: choose from {', '.join(choices)}")
     found = networks(recordings, iterations=False)
     for network in found:
         if network.recording.epochs == 0:
@@ -62,8 +99,10 @@ def _ready(recordings: Recordings, source: str) -> list[Network]:
     return found
 
 
-def _what(recording: Recording, source: Source) -> str:
+def _what(recording: Recording, source: Histogram) -> str:
     """Which images and which bins the histograms have."""
+    if source == "weights":
+        return "W before training and after each epoch, common bins, log counts"
     if source == "probe":
         return "dloss/dW on the fixed probe batch, before training and after each epoch, common bins, log counts"
     experiment = recording.origin.experiment
@@ -73,13 +112,18 @@ def _what(recording: Recording, source: Source) -> str:
     return f"dloss/dW on {images}, each epoch in {recording.batch_counts.shape[2]} bins of its own"
 
 
-def _histograms(recording: Recording, source: Source, layer: int) -> tuple[Array, Array, Array]:
+def _histograms(recording: Recording, source: Histogram, layer: int) -> tuple[Array, Array, Array]:
     """Epochs (R,), outer edges (R, 2) and counts (R, B) of one layer."""
     if source == "batch":
         epochs, edges = np.arange(1, recording.epochs + 1), recording.batch_range[:, layer]
         return epochs, edges.astype(np.float64), recording.batch_counts[:, layer]
-    epochs, reach = np.arange(recording.epochs + 1), float(recording.probe_range[layer])
-    return epochs, np.tile([-reach, reach], (len(epochs), 1)), recording.probe_counts[:, layer]
+    ranges, counts = (
+        (recording.weight_range, recording.weight_counts)
+        if source == "weights"
+        else (recording.probe_range, recording.probe_counts)
+    )
+    epochs, reach = np.arange(recording.epochs + 1), float(ranges[layer])
+    return epochs, np.tile([-reach, reach], (len(epochs), 1)), counts[:, layer]
 
 
 def _tile(figure: Figure | SubFigure, k: int, rows: int, columns: int) -> Any:
@@ -93,9 +137,11 @@ def _tile(figure: Figure | SubFigure, k: int, rows: int, columns: int) -> Any:
     return axes
 
 
-def _waterfall(axes: Any, recording: Recording, source: Source, layer: int, xlim: tuple[float, float] | None) -> None:
+def _waterfall(
+    axes: Any, recording: Recording, source: Histogram, layer: int, xlim: tuple[float, float] | None
+) -> None:
     epochs, edges, counts = _histograms(recording, source, layer)
-    heights = np.log10(1 + counts) if source == "probe" else counts.astype(np.float64)
+    heights = np.log10(1 + counts) if source != "batch" else counts.astype(np.float64)
     middles = [centres(low, high, counts.shape[1]) for low, high in edges]
     low, high = xlim or _fit(middles, counts)
     planes = np.array([_plane(x, epoch, z, low, high) for x, epoch, z in zip(middles, epochs, heights, strict=True)])
@@ -142,15 +188,15 @@ def _outside(middles: list[Array], counts: Array, low: float, high: float) -> fl
     return 100 * beyond / max(int(counts.sum()), 1)
 
 
-def _dress(axes: Any, source: Source, largest: int) -> None:
-    axes.set_xlabel("Gradients", fontsize=9, labelpad=4)
+def _dress(axes: Any, source: Histogram, largest: int) -> None:
+    axes.set_xlabel("Weights" if source == "weights" else "Gradients", fontsize=9, labelpad=4)
     axes.set_ylabel("Epochs", fontsize=9, labelpad=4)
-    axes.set_zlabel("Counts (log)" if source == "probe" else "Counts", fontsize=9, labelpad=4)
+    axes.set_zlabel("Counts (log)" if source != "batch" else "Counts", fontsize=9, labelpad=4)
     axes.tick_params(labelsize=8, pad=0)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], symmetric=True))
     count_from(axes.yaxis, 5)
     axes.zaxis.set_major_locator(MaxNLocator(4, integer=True))
-    if source == "probe":
+    if source != "batch":
         marks = [0, *(10**k for k in range(1 if largest >= 100 else 0, 6) if 10**k <= largest)]
         axes.set_zticks(np.log10(1 + np.array(marks)), [f"{mark:,}" for mark in marks])
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
@@ -158,7 +204,7 @@ def _dress(axes: Any, source: Source, largest: int) -> None:
         axis.line.set_color("#999999")
 
 
-def _spread(network: Network, source: Source) -> str:
+def _spread(network: Network, source: Histogram) -> str:
     """The description: how wide the gradients lie in the first and in the last epoch."""
     recording = network.recording
     sizes = []
@@ -166,10 +212,11 @@ def _spread(network: Network, source: Source) -> str:
         _, edges, counts = _histograms(recording, source, layer)
         sizes.append([_widest(edges[row], counts[row]) for row in (0, -1)])
     first, last = np.array(sizes).T
-    start = "before training" if source == "probe" else "after epoch 1"
+    start = "after epoch 1" if source == "batch" else "before training"
+    name, value = ("Weight", "weight") if source == "weights" else ("Gradient", "gradient")
     return (
-        f"Gradient distributions of the {network.label} network per layer, {_what(recording, source)}. "
-        f"Largest |gradient| (bin edge) {start}: {listed(recording.layers, first)}; "
+        f"{name} distributions of the {network.label} network per layer, {_what(recording, source)}. "
+        f"Largest |{value}| (bin edge) {start}: {listed(recording.layers, first)}; "
         f"after epoch {recording.epochs}: {listed(recording.layers, last)}. "
         f"{start.capitalize()} that of {recording.layers[0]} is {ratio(first[0], first[-1])} "
         f"that of {recording.layers[-1]}."
@@ -186,22 +233,24 @@ def _widest(edges: Array, counts: Array) -> float:
 
 
 def distribution_heatmap(
-    recordings: Recordings, source: Source = "probe", *, figure: Figure | SubFigure | None = None
+    recordings: Recordings, source: Histogram = "probe", *, figure: Figure | SubFigure | None = None
 ) -> Figure:
     """The waterfalls seen from above: rows are layers, columns networks, colour the number of weights (log scale).
+    `weights` counts them by their own size.
 
     Networks share a row's axes and colours. Their bins differ in width, so that colours would not compare: a
     count is given per the width of the row's widest bins, which the colour bar names.
     """
     found = _ready(recordings, source)
     layers = found[0].recording.layers
+    shown, name = chosen(len(layers), MOST_ROWS), "Weight" if source == "weights" else "Gradient"
     figure, grid = tiles(
-        figure, len(layers), len(found), 4.6, 1.75,
+        figure, len(shown), len(found), 4.6, 1.75,
         sharex=True, sharey="row", margins=(0.95, 1.1, 0.6, 0.95), grid={"wspace": 0.06, "hspace": 0.28},
     )  # fmt: skip
-    title(figure, "Gradient Distributions", _what(found[0].recording, source))
-    for row, layer in enumerate(layers):
-        _heat_row(figure, grid[row], found, source, row, layer)
+    title(figure, f"{name} Distributions", _what(found[0].recording, source) + chosen_told(len(layers), MOST_ROWS))
+    for row, layer in zip(grid, shown, strict=True):
+        _heat_row(figure, row, found, source, layer, layers[layer])
     for axes, network in zip(grid[0], found, strict=True):
         axes.set_title(network.label, fontsize=11)
     for axes in grid[-1]:
@@ -211,7 +260,7 @@ def distribution_heatmap(
 
 
 def _heat_row(
-    figure: Figure | SubFigure, row: Any, found: list[Network], source: Source, layer: int, name: str
+    figure: Figure | SubFigure, row: Any, found: list[Network], source: Histogram, layer: int, name: str
 ) -> None:
     data = [_histograms(n.recording, source, layer) for n in found]
     unit = max(float(np.diff(edges).max()) / counts.shape[1] for _, edges, counts in data)
@@ -223,10 +272,13 @@ def _heat_row(
     filled = [_widest(e, n) for _, edges, counts in data for e, n in zip(edges, counts, strict=True) if n.any()]
     limit = 1.05 * max(filled, default=0.5)
     row[0].set_ylim(-limit, limit)
-    row[0].set_ylabel(f"{weights_of(name)}\nGradient", fontsize=9)
+    weights = source == "weights"
+    row[0].set_ylabel(f"{weights_of(name)}\n{'Weight' if weights else 'Gradient'}", fontsize=9)
     place = row[-1].get_position()
     bar = figure.add_axes((place.x1 + 0.012, place.y0, 0.013, place.height))
-    figure.colorbar(mesh, cax=bar).set_label(f"Weights per {number(unit)}\nof gradient", fontsize=8)
+    figure.colorbar(mesh, cax=bar).set_label(
+        f"Weights per {number(unit)}\nof {'weight' if weights else 'gradient'}", fontsize=8
+    )
     bar.tick_params(labelsize=8)
     bar.minorticks_off()
 

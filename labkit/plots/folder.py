@@ -1,26 +1,35 @@
 """Every figure of a set of recordings as PNG files, for the command line."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from labkit.activations import LEAKY_SLOPE
+from labkit.data import DataError
 from labkit.files import write_whole
 from labkit.plots.curves import gradient_sizes, losses, mean_gradients, updates
 from labkit.plots.depth import activations, attenuation, growth
-from labkit.plots.distributions import distribution_heatmap, gradient_distributions
+from labkit.plots.distributions import distribution_heatmap, gradient_distributions, weight_distributions
 from labkit.plots.figure import LabFigure, PlotError
-from labkit.plots.words import Recordings, networks
+from labkit.plots.gains import gain_per_layer
+from labkit.plots.runs import accuracy, bands, first_and_last, gradient_norms, seed_groups, through_time
+from labkit.plots.statistics import gradient_statistics, weight_histograms, weight_statistics
+from labkit.plots.words import CLIPS, Recordings, networks
+from labkit.recording import Recording
 
 Drawing = Callable[[], Figure]
+ABREAST = 4  # networks beside each other; more become too small, and are drawn in further figures
 
 
 def everything(recordings: Recordings, folder: Path | str) -> list[Path]:
     """Write every figure that the recordings allow into the folder and give the files.
 
-    A recording without a finished epoch has no distributions, one without a probe batch nothing drawn on it.
+    A recording without a finished epoch has no distributions, one without a probe batch nothing drawn on it. Networks
+    of different layers share the figures that have no layers, and have the others for themselves. Of runs that differ
+    in their seeds alone the first is drawn; `bands` and `gain-per-layer` show them all.
     """
     folder, paths = Path(folder), []
     drawings = list(_drawings(recordings))
@@ -38,32 +47,72 @@ def everything(recordings: Recordings, folder: Path | str) -> list[Path]:
 def _drawn(draw: Drawing) -> LabFigure | None:
     try:
         figure = draw()
-    except PlotError:
+    except (PlotError, DataError):  # not recorded, or computed from data that are not here
         return None
     assert isinstance(figure, LabFigure)
     return figure
 
 
 def _drawings(recordings: Recordings) -> Iterator[tuple[str, Drawing]]:
-    """File name and figure, in the order of the lab; bad input is refused before anything is written."""
-    found = networks(recordings)
-    all_of_them = [n.recording for n in found]
-    experiments = [r.origin.experiment for r in all_of_them if r.origin.experiment]
-    names = list(dict.fromkeys(e.activation for e in experiments)) or ["relu", "sigmoid"]
-    yield "activations", partial(activations, names)
-    for network in found:
+    """File name and figure, in the order of the labs; bad input is refused before anything is written."""
+    groups = seed_groups(recordings)
+    first = [group[0] for group in groups]
+    plain = [e for r in first if (e := r.origin.experiment) and e.architecture == "mlp"]
+    if plain or not any(r.origin.experiment for r in first):
+        names = list(dict.fromkeys(e.activation for e in plain)) or ["relu", "sigmoid"]
+        leaky = next((e.slope for e in plain if e.activation == "leaky_relu"), LEAKY_SLOPE)
+        yield "activations", partial(activations, names, leaky=leaky)
+    yield "losses", partial(losses, first)
+    yield "accuracy", partial(accuracy, first)
+    if len(first) > 1:
+        yield "first-and-last", partial(first_and_last, first)
+    if recurrent := [r for r in first if r.through_time.shape[1]]:
+        yield "through-time", partial(through_time, recurrent)
+    alike = list(_alike(groups))
+    for number, some in enumerate(alike, start=1):
+        ending = f"-{number}" if len(alike) > 1 else ""
+        for name, draw in _by_layer(some):
+            yield f"{name}{ending}", draw
+    for network in networks(first, iterations=False, layers=False):
+        slug, recording = _slug(network.label), network.recording
         for source in ("batch", "probe"):
-            name = f"distributions-{source}-{_slug(network.label)}"
-            yield name, partial(gradient_distributions, network.recording, source)
-    yield "distributions-heatmap", partial(distribution_heatmap, all_of_them)
-    yield "losses", partial(losses, all_of_them)
-    yield "mean-gradients", partial(mean_gradients, all_of_them)
-    yield "gradient-sizes", partial(gradient_sizes, all_of_them)
-    yield "signed-or-absolute", partial(gradient_sizes, all_of_them, signed=True)
-    yield "attenuation", partial(attenuation, all_of_them)
-    for network in found:
-        yield f"growth-{_slug(network.label)}", partial(growth, network.recording)
-        yield f"updates-{_slug(network.label)}", partial(updates, network.recording)
+            yield f"distributions-{source}-{slug}", partial(gradient_distributions, recording, source)
+        yield f"weight-distributions-{slug}", partial(weight_distributions, recording)
+        yield f"weight-histograms-{slug}", partial(weight_histograms, recording)
+        yield f"growth-{slug}", partial(growth, recording)
+
+
+def _alike(groups: Sequence[list[Recording]]) -> Iterator[list[list[Recording]]]:
+    """Groups of runs whose layers have the same names, at most `ABREAST` together."""
+    by_layers: dict[tuple[str, ...], list[list[Recording]]] = {}
+    for group in groups:
+        by_layers.setdefault(group[0].layers, []).append(group)
+    for same in by_layers.values():
+        for start in range(0, len(same), ABREAST):
+            yield same[start : start + ABREAST]
+
+
+def _by_layer(groups: Sequence[list[Recording]]) -> Iterator[tuple[str, Drawing]]:
+    """The figures in which networks stand beside each other layer by layer."""
+    first, every = [group[0] for group in groups], [recording for group in groups for recording in group]
+    yield "mean-gradients", partial(mean_gradients, first)
+    yield "gradient-sizes", partial(gradient_sizes, first)
+    yield "signed-or-absolute", partial(gradient_sizes, first, signed=True)
+    yield "attenuation", partial(attenuation, first)
+    yield "gain-per-layer", partial(gain_per_layer, every)
+    if len(every) > len(first):
+        yield "bands", partial(bands, every)
+    yield "gradient-statistics", partial(gradient_statistics, first)
+    yield "weight-statistics", partial(weight_statistics, first)
+    yield "distributions-heatmap", partial(distribution_heatmap, first)
+    yield "updates", partial(updates, first)
+    if any(_clips(recording) for recording in first):
+        yield "gradient-norms", partial(gradient_norms, first)
+
+
+def _clips(recording: Recording) -> bool:
+    e = recording.origin.experiment
+    return bool((recording.clip_factor != 1).any() or (e and any(getattr(e, clip) is not None for clip in CLIPS)))
 
 
 def _slug(label: str) -> str:

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 from labkit.experiments import Experiment
 from labkit.plots.figure import PlotError
@@ -18,27 +21,44 @@ ACTIVATIONS = {
     "sigmoid": "Sigmoid",
     "tanh": "tanh",
     "leaky_relu": "Leaky ReLU",
+    "elu": "ELU",
+    "gelu": "GELU",
+    "silu": "SiLU",
     "linear": "Linear",
 }
 # Okabe and Ito's colours, which colour-blind readers can tell apart, without yellow, which is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)))
 MARKERS = "osD^vPX"
+LIGHTEST = 0.9  # of viridis: what is lighter is faint on white
+ARCHITECTURES = {"residual_conv": "Residual conv", "rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
+CLIPS = ("clip_norm", "clip_each", "clip_value")
 # What tells two networks of one activation apart.
 _TELLING = (
+    "data",
+    "widths",
+    "slope",
+    "normalisation",
+    "residual",
     "optimizer",
     "initialisation",
     "gain",
     "learning_rate",
+    "epsilon",
     "clip_norm",
+    "clip_each",
+    "clip_value",
     "dtype",
     "batch_size",
+    "observations",
     "epochs",
+    "seed",
 )
 # The signed mean of a last layer under softmax and cross-entropy is 0 by algebra, so what is recorded of it is
 # rounding alone. Over 18 runs (three activations, float32 and float64) 99.4 % of its values or more lay within
 # 2 eps mean |g|, and 99.9 % or more within 4.
 FLOOR_UNITS = 4
+MEDIANS = 2000  # of a running median are drawn, up to twice as many
 PROBE_ADVICE = "pass probe=(images, labels) to the Recorder"
 
 
@@ -57,8 +77,8 @@ class Network:
         return {"color": self.colour, "linestyle": self.dashes}
 
 
-def networks(recordings: Recordings, iterations: bool = True) -> list[Network]:
-    """The recordings with their labels, if one figure can hold them."""
+def networks(recordings: Recordings, iterations: bool = True, layers: bool = True) -> list[Network]:
+    """The recordings with their labels, if one figure can hold them; with `layers`, theirs have to be the same."""
     found = [recordings] if isinstance(recordings, Recording) else list(recordings)
     if not found:
         raise PlotError("there is no recording to plot: pass one, or a list of them")
@@ -69,7 +89,7 @@ def networks(recordings: Recordings, iterations: bool = True) -> list[Network]:
             raise PlotError(f"{recording.name} has no iteration: run the training cell")
     first = found[0]
     for recording in found[1:]:
-        if recording.layers != first.layers:
+        if layers and recording.layers != first.layers:
             raise PlotError(
                 f"{first.name} has layers {', '.join(first.layers)}, {recording.name} has "
                 f"{', '.join(recording.layers)}: plot them in separate figures"
@@ -84,25 +104,72 @@ def labels(recordings: Sequence[Recording]) -> list[str]:
     """A label for each: the activation, and where that is not enough what else tells the networks apart."""
     names = [label(recording) for recording in recordings]
     experiments = [r.origin.experiment for r in recordings if r.origin.experiment]
-    if len(set(names)) < len(names) == len(experiments):
-        differing = [field for field in _TELLING if len({getattr(e, field) for e in experiments}) > 1]
-        names = [
-            ", ".join([name, *(_told(e, field) for field in differing)])
-            for name, e in zip(names, experiments, strict=True)
-        ]
+    if len(names) == len(experiments):
+        names = [_told_apart(name, k, names, experiments) for k, name in enumerate(names)]
     return [f"{name} ({k})" if names.count(name) > 1 else name for k, name in enumerate(names, start=1)]
 
 
+def _told_apart(name: str, k: int, names: list[str], experiments: list[Experiment]) -> str:
+    """The name, and in what its network differs from others of that name."""
+    same = [e for e, other in zip(experiments, names, strict=True) if other == name]
+    differing = [field for field in _TELLING if len({getattr(e, field) for e in same}) > 1]
+    clips = [field for field in differing if field in CLIPS]
+    told = [_told(experiments[k], field) for field in differing if field not in CLIPS]
+    if clips:
+        used = [_told(experiments[k], field) for field in clips if getattr(experiments[k], field) is not None]
+        told.append(used[0] if used else "not clipped")
+    return ", ".join([name, *told])
+
+
 def label(recording: Recording) -> str:
+    """The activation of plain layers; other networks are known by what they are."""
     experiment = recording.origin.experiment
-    return ACTIVATIONS[experiment.activation] if experiment else recording.name
+    if experiment is None:
+        return recording.name
+    activation = ACTIVATIONS[experiment.activation]
+    if experiment.architecture == "mlp":
+        return activation
+    kind = ARCHITECTURES[experiment.architecture]
+    return kind if experiment.activation == "tanh" else f"{kind}, {activation}"
 
 
 def _told(experiment: Experiment, field: str) -> str:
     value = getattr(experiment, field)
-    if field == "clip_norm" and value is None:
-        return "not clipped"
+    if field == "widths":
+        return "-".join(map(str, runs_of(value)))
+    if field == "residual":
+        return "residual" if value else "not residual"
+    if field == "normalisation":
+        return f"{value} normalisation" if value != "none" else "not normalised"
+    if field == "gain":
+        return f"weights × {value:.4g}"
+    if isinstance(value, float):
+        return f"{field.replace('_', ' ')} {value:.4g}"
     return value if isinstance(value, str) else f"{field.replace('_', ' ')} {value}"
+
+
+def runs_of(widths: Sequence[int]) -> list[str]:
+    """Widths with neighbours of one size taken together: 784, 256 x 11, 10."""
+    groups = [(width, len(list(same))) for width, same in groupby(widths)]
+    return [f"{width}" if count == 1 else f"{width} × {count}" for width, count in groups]
+
+
+def chosen(count: int, most: int) -> list[int]:
+    """At most so many of `count` layers, evenly spread, the first and the last among them."""
+    return sorted({round(k) for k in np.linspace(0, count - 1, min(count, most)).tolist()})
+
+
+def chosen_told(count: int, most: int) -> str:
+    """A caption's end that says that not all layers are drawn; empty when they are."""
+    return f"; {most} of {count} layers" if count > most else ""
+
+
+def layer_lines(count: int) -> list[dict[str, Any]]:
+    """A colour and dashes for each layer; those of a deep network go from dark at the input to light at the output."""
+    if count <= len(COLOURS):
+        return [{"color": COLOURS[k], "linestyle": DASHES[k % len(DASHES)]} for k in range(count)]
+    shades = colormaps["viridis"](np.linspace(0, LIGHTEST, count))
+    return [{"color": to_hex(shade), "linestyle": DASHES[k % 2]} for k, shade in enumerate(shades)]
 
 
 def drawn(text: str, longest: int = 40) -> str:
@@ -165,11 +232,16 @@ def rounding_floor(recording: Recording) -> Array:
 
 
 def running_median(values: Array, window: int) -> tuple[Array, Array]:
-    """Iterations (n,) and medians (n, ...) over `window` iterations around each; none if there are fewer."""
+    """Iterations (n,) and medians (n, ...) over `window` iterations around each; none if there are fewer.
+
+    Of long runs every k-th, the last included: no figure shows thousands of points, and each median has its price.
+    """
     if len(values) < window:
         return np.zeros(0), np.zeros((0, *values.shape[1:]))
     stretches = np.lib.stride_tricks.sliding_window_view(np.asarray(values, dtype=np.float64), window, axis=0)
-    return np.arange(len(stretches)) + 1 + window // 2, np.median(stretches, axis=-1)
+    last = len(stretches) - 1
+    at = np.arange(last % (every := max(1, len(stretches) // MEDIANS)), last + 1, every)
+    return at + 1 + window // 2, np.median(stretches[at], axis=-1)
 
 
 def window_of(recording: Recording) -> int:

@@ -1,97 +1,18 @@
-"""Closed forms: the gain per layer that mean-field theory gives, and identities that hold exactly.
-
-Identities need no second run to check a recording against: they hold at every iteration, for every seed, on every
+"""Identities need no second run to check a recording against: they hold at every iteration, for every seed, on every
 machine, up to rounding. Residuals are relative, so that they mean the same for a gradient of 1e-2 and of 1e-9.
 """
 
-import math
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labkit.experiments import Activation, ExperimentError, Initialisation
-from labkit.initialisations import variance
+from labkit.activations import HOMOGENEOUS
+from labkit.experiments import Experiment
 from labkit.recording import Recording, RecordingError
 
 Floats = NDArray[np.float64]
-
-LEAKY_SLOPE = 0.01
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(200)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
-
-
-def value(activation: str, z: ArrayLike) -> Floats:
-    """The activation at z, any shape."""
-    x = np.asarray(z, dtype=np.float64)
-    if activation == "relu":
-        return np.maximum(x, 0)
-    if activation == "sigmoid":
-        return 1 / (1 + np.exp(-x))
-    if activation == "tanh":
-        return np.tanh(x)
-    if activation == "leaky_relu":
-        return np.where(x > 0, x, LEAKY_SLOPE * x)
-    if activation == "linear":
-        return x
-    raise ExperimentError(f"activation is {activation!r}: choose from relu, sigmoid, tanh, leaky_relu, linear")
-
-
-def slope(activation: str, z: ArrayLike) -> Floats:
-    """The activation's derivative at z, any shape; 0 at the kink of relu, as torch has it."""
-    x = np.asarray(z, dtype=np.float64)
-    if activation == "sigmoid":
-        return value("sigmoid", x) * (1 - value("sigmoid", x))
-    if activation == "tanh":
-        return 1 - np.tanh(x) ** 2
-    value(activation, 0)  # an unknown name raises
-    return np.where(x > 0, 1.0, {"relu": 0.0, "leaky_relu": LEAKY_SLOPE, "linear": 1.0}[activation])
-
-
-def weight_variance(initialisation: Initialisation, width: int, gain: float = 1.0) -> float:
-    """sigma_w^2 = width * variance of one weight, for a layer of `width` inputs and outputs."""
-    return width * variance(initialisation, width, width) * gain**2
-
-
-def fixed_point(activation: Activation, sigma_w2: float) -> float:
-    """q*: the variance of the pre-activations deep in a wide network without biases.
-
-    q = sigma_w^2 E[phi(sqrt(q) z)^2], z normal (Poole et al. 2016, eq. 3), iterated from q = 1.
-    """
-    q = 1.0
-    for _ in range(10_000):
-        after = sigma_w2 * float(_WEIGHTS @ value(activation, math.sqrt(q) * _NODES) ** 2)
-        if abs(after - q) <= 1e-12 * q:
-            break
-        q = min(after, 1e12)
-    return q
-
-
-def gain(activation: Activation, initialisation: Initialisation, width: int, scale: float = 1.0) -> float:
-    """chi: the factor by which the mean squared gradient changes from a layer to the one before it.
-
-    chi = sigma_w^2 E[phi'(sqrt(q*) z)^2] (Schoenholz et al. 2017, eq. 5), for wide networks at the start. Below 1
-    gradients vanish towards the input, above 1 they explode. For relu, leaky_relu and linear the expectation is
-    exact (1/2, (1 + slope^2)/2, 1); Gauss-Hermite quadrature would be wrong at the kink. `scale` multiplies the
-    initial weights.
-    """
-    sigma_w2 = weight_variance(initialisation, width, scale)
-    exact = {"relu": 0.5, "leaky_relu": (1 + LEAKY_SLOPE**2) / 2, "linear": 1.0}
-    if activation in exact:
-        return sigma_w2 * exact[activation]
-    q = fixed_point(activation, sigma_w2)
-    return sigma_w2 * float(_WEIGHTS @ slope(activation, math.sqrt(q) * _NODES) ** 2)
-
-
-def depth_scale(chi: float) -> float:
-    """Layers over which the mean squared gradient changes by a factor e: 1/|ln chi|; infinite at chi = 1."""
-    return math.inf if chi == 1 else 1 / abs(math.log(chi))
-
-
-def size_ratio(chi: float, layers: int) -> float:
-    """The expected last/first ratio of root-mean-square gradients that lie `layers` layers apart."""
-    return float(chi ** (-layers / 2))
 
 
 def softmax_residual(recording: Recording) -> Floats:
@@ -111,8 +32,14 @@ def class_sums(gradient: ArrayLike) -> Floats:
     return sums
 
 
+def is_homogeneous(experiment: Experiment) -> bool:
+    """Are these plain layers whose activation is its slope times its input, so that the residual below is 0?"""
+    plain = experiment.architecture == "mlp" and experiment.normalisation == "none" and not experiment.residual
+    return plain and experiment.activation in HOMOGENEOUS
+
+
 def homogeneity_residual(recording: Recording) -> Floats:
-    """(I, L-1) relative residual of <W_{l+1}, G_{l+1}> = <W_l, G_l> + <b_l, g_l>, exact for relu, leaky and linear.
+    """(I, L-1) relative residual of <W_{l+1}, G_{l+1}> = <W_l, G_l> + <b_l, g_l>, exact where `is_homogeneous`.
 
     Such an activation is its slope times its input, so the derivative of the loss along a layer's output is the
     same whether the layer's own parameters or the next layer's weights are scaled. Relative to ||W|| ||G||.
@@ -141,7 +68,7 @@ def first_step_residual(recording: Recording) -> float:
         raise RecordingError("Adam's first step needs a recording by Adam with checkpoints before and after it")
     change = recording.checkpoint_parameters[1].astype(np.float64) - recording.checkpoint_parameters[0]
     mean = recording.checkpoint_moments[1, recording.origin.moments.index("exp_avg")].astype(np.float64)
-    expected = adam_first_step(mean / (1 - 0.9), experiment.learning_rate)
+    expected = adam_first_step(mean / (1 - 0.9), experiment.learning_rate, experiment.epsilon)
     return float(np.max(np.abs(change - expected)) / experiment.learning_rate)
 
 
@@ -149,9 +76,9 @@ def network_identities(network: Any) -> dict[str, Floats]:
     """The same for a torch network as it stands after `loss.backward()`: what should be 0 up to rounding, by name.
 
     `softmax` (inputs,) are the sums of the last layer's weight gradient over the classes, relative to its largest
-    gradient. `homogeneity` (L-1,) is <W_{l+1}, G_{l+1}> - <W_l, G_l> - <b_l, g_l> relative to ||W|| ||G||; it is 0
-    for fully connected layers with relu, leaky_relu or linear between them, and not for others. For Adam's first step
-    pass a gradient to `adam_first_step`.
+    gradient; a network of one output has no softmax and no such sums. `homogeneity` (L-1,) is <W_{l+1}, G_{l+1}> -
+    <W_l, G_l> - <b_l, g_l> relative to ||W|| ||G||; it is 0 for fully connected layers with nothing but relu,
+    leaky_relu or linear between them, and not for others. For Adam's first step pass a gradient to `adam_first_step`.
     """
     grads = {name: p.grad for name, p in network.named_parameters()}
     if missing := [name for name, grad in grads.items() if grad is None]:
@@ -174,9 +101,11 @@ def network_identities(network: Any) -> dict[str, Floats]:
 
 def identities(recording: Recording) -> dict[str, Any]:
     """The residuals of every identity that applies to this recording, by name; each is 0 up to rounding."""
-    found: dict[str, Any] = {"softmax": softmax_residual(recording)}
     experiment = recording.origin.experiment
-    if experiment is not None and experiment.activation in ("relu", "leaky_relu", "linear"):
+    found: dict[str, Any] = {}
+    if experiment is None or experiment.widths[-1] > 1:  # one output unit goes through a sigmoid, not a softmax
+        found["softmax"] = softmax_residual(recording)
+    if experiment is not None and is_homogeneous(experiment):
         found["homogeneity"] = homogeneity_residual(recording)
     if experiment is not None and experiment.optimizer == "adam":
         found["adam_first_step"] = first_step_residual(recording)

@@ -1,0 +1,105 @@
+"""The seeds' experiments by name, each with the defaults of the framework that it was published in.
+
+Sources of defaults: Keras's RMSprop has rho 0.9 and epsilon 1e-7, its Adam epsilon 1e-7, its Dense layers Glorot
+uniform weights and zero biases; TensorFlow 1's AdamOptimizer has epsilon 1e-8 and its leaky_relu a slope of 0.2;
+MATLAB's fullyConnectedLayer has Glorot weights and adamupdate epsilon 1e-8. TensorFlow and Keras add epsilon to the
+root before it is corrected for the start (Kingma & Ba 2015, end of section 2), which makes it up to 32 times larger
+at the first step; here it is added as Algorithm 1 has it.
+"""
+
+from labkit.experiments import Experiment
+
+_KERAS = 1e-7
+
+# MATLAB's "Detect Vanishing Gradients": 5,000 digits, four fully connected layers of 10 units, Glorot weights, Adam
+# with adamupdate's defaults, 50 epochs of 40 mini-batches of 128, the last of them with 8 images.
+_S1 = Experiment()
+
+# Machine Learning Mastery, "Visualizing the vanishing gradient problem": 1,000 points on two circles.
+_CIRCLES = Experiment(
+    data="circles", observations=1000, widths=(2, 5, 1), epochs=100, batch_size=32, epsilon=_KERAS,
+)  # fmt: skip
+# Its networks of four hidden layers, N(0, 1) weights, RMSprop.
+_CAPTURED = _CIRCLES.replace(widths=(2, 5, 5, 5, 5, 1), initialisation="normal", optimizer="rmsprop")
+
+# Great Learning's (and Adventures in Machine Learning's) six layers on MNIST: 2,500 mini-batches of 30, with a look at
+# the network every 200; here every 100. TensorFlow's reader left 55,000 of MNIST's images for training.
+_SIX = Experiment(
+    data="mnist", observations=55_000, pool=60_000, widths=(784, 10, 10, 10, 10, 10, 10),
+    batch_size=30, batches=100, epochs=25, slope=0.2,
+)  # fmt: skip
+
+# Analytics Vidhya's, on all of MNIST: eleven sigmoid layers, a residual network, and 21 linear layers.
+_DEEP = Experiment(
+    data="mnist", observations=60_000, pool=60_000, widths=(784, *(256,) * 11, 10), activation="sigmoid",
+    batch_size=32, epochs=10, epsilon=_KERAS,
+)  # fmt: skip
+_LINEAR = _DEEP.replace(widths=(784, *(256,) * 21, 10), activation="linear")
+
+# A class is shown at the first of 60 steps, noise at all others, and the class has to be named at the end: the latching
+# task of Bengio, Simard & Frasconi 1994. Weights and learning rate are those with which an LSTM learns it.
+_LAG = Experiment(
+    data="long_lag", observations=2000, steps=60, architecture="rnn", widths=(5, 24, 4), activation="tanh",
+    initialisation="glorot_uniform", learning_rate=3e-3, batch_size=50, epochs=15,
+)  # fmt: skip
+
+# The dial: ten hidden layers of 256 units whose weights are scaled so that each layer multiplies the mean squared
+# gradient by a chosen gain (see `theory.scale_for`). He weights have a gain of 1; the gain goes with their square.
+_DIAL = Experiment(
+    observations=2000, widths=(784, *(256,) * 10, 10), initialisation="he_normal", optimizer="sgd",
+    learning_rate=0.01, epochs=2, batch_size=100,
+)  # fmt: skip
+
+EXPERIMENTS = {
+    e.name: e
+    for e in (
+        _S1.replace(name="vanishing/relu", activation="relu"),
+        _S1.replace(name="vanishing/sigmoid", activation="sigmoid"),
+        # What Question 1 turns up: eight hidden layers from He weights, and plain SGD, which hides nothing. A gain of
+        # 1 holds the gradients; each layer multiplies them by it.
+        _S1.replace(
+            name="vanishing/exploding",
+            widths=(784, *(32,) * 8, 10),
+            initialisation="he_normal",
+            optimizer="sgd",
+            learning_rate=0.05,
+            epochs=3,
+        ),
+        _CIRCLES.replace(name="layers/one_relu"),
+        _CIRCLES.replace(name="layers/one_sigmoid", activation="sigmoid"),
+        _CIRCLES.replace(name="layers/three_sigmoid", activation="sigmoid", widths=(2, 5, 5, 5, 1)),
+        *(
+            _CAPTURED.replace(name=f"layers/{activation}", activation=activation)
+            for activation in ("sigmoid", "tanh", "relu")
+        ),
+        *(
+            _CAPTURED.replace(
+                name=f"layers/{activation}_glorot", activation=activation, initialisation="glorot_uniform"
+            )
+            for activation in ("sigmoid", "tanh", "relu")
+        ),
+        *(
+            _SIX.replace(name=f"activations/{activation}", activation=activation)
+            for activation in ("sigmoid", "relu", "leaky_relu")
+        ),
+        _DEEP.replace(name="exploding/sigmoid"),
+        _DEEP.replace(
+            name="exploding/residual_conv",
+            architecture="residual_conv",
+            normalisation="batch",
+            activation="relu",
+            widths=(1, 64, 64, 64, 128, 128, 256, 256, 10),
+            initialisation="he_normal",
+        ),
+        _LINEAR.replace(name="exploding/linear"),
+        _LINEAR.replace(name="exploding/linear_clipped", clip_each=1.0),
+        *(
+            _DIAL.replace(name=f"exploding/gain_{name}", gain=k**0.5)
+            for name, k in (("half", 0.5), ("one", 1.0), ("two", 2.0))
+        ),
+        *(
+            _LAG.replace(name=f"recurrent/{architecture}", architecture=architecture)
+            for architecture in ("rnn", "lstm", "gru")
+        ),
+    )
+}

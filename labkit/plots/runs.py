@@ -1,0 +1,285 @@
+"""Several runs beside each other: accuracy, first and last layer, clipping, time steps, and bands over seeds."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Literal, get_args
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+
+from labkit import ensembles
+from labkit.ensembles import Band
+from labkit.plots.curves import faint, faint_and_median, layer_curves, layer_handles
+from labkit.plots.depth import layer_ticks
+from labkit.plots.figure import GREY, PlotError, count_from, describe, frame, legend_below, tiles, title
+from labkit.plots.words import (
+    COLOURS,
+    PROBE_ADVICE,
+    Network,
+    Recordings,
+    drawn,
+    finite,
+    gaps,
+    layer_lines,
+    listed,
+    networks,
+    number,
+    positive,
+    ratio,
+    window_of,
+)
+from labkit.recording import Array, Recording
+
+By = Literal["iteration", "epoch"]
+
+
+def accuracy(recordings: Recordings, *, axes: Axes | None = None) -> Figure:
+    """Share of the fixed probe batch that is classified right, before training and after each epoch."""
+    found = networks(recordings, iterations=False, layers=False)
+    for network in found:
+        if np.isnan(network.recording.accuracy).all():
+            raise PlotError(f"{network.recording.name} was recorded without a probe batch of classes: {PROBE_ADVICE}")
+    if axes is None:
+        figure, grid = tiles(None, 1, 1, 8, 3.7, margins=(0.8, 0.25, 0.6, 0.75))
+        axes = grid[0, 0]
+        title(figure, "Accuracy", "on the fixed probe batch, the first of the training sample")
+    for network in found:
+        share = finite(network.recording.accuracy)
+        style = {**network.line, "marker": network.marker, "markersize": 4, "markevery": 0.1}
+        axes.plot(np.arange(len(share)), share, **style, label=network.label)
+    frame(axes)
+    count_from(axes.xaxis)
+    axes.set(xlabel="Epoch (0: before training)", ylabel="Share classified right", ylim=(0, 1.02))
+    axes.legend(frameon=False)
+    told = [_accuracy_told(network) for network in found]
+    return describe(axes, " ".join(["Accuracy on the probe batch by epoch.", *told]))
+
+
+def _accuracy_told(network: Network) -> str:
+    share = network.recording.accuracy
+    return f"{network.label}: {share[0]:.1%} before training, {share[-1]:.1%} after epoch {len(share) - 1}."
+
+
+def first_and_last(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -> Figure:
+    """Mean |gradient| of the first and of the last layer against the iteration, one log axis for both."""
+    found = networks(recordings, layers=False)
+    margins = (0.8, 0.2, 0.75 + 0.2 * (len(found) // 4), 0.95)
+    figure, grid = tiles(figure, 1, 2, 5.0, 3.4, sharey=True, margins=margins, grid={"wspace": 0.08})
+    caption = f"mean |dloss/dW| over a layer's weights, {faint(found[0].recording)}"
+    title(figure, "Gradients of the First and of the Last Layer", caption)
+    for axes, layer, which in zip(grid[0], (0, -1), ("First layer", "Last layer"), strict=True):
+        axes.set_yscale("log")
+        for n in found:
+            size = positive(n.recording.statistic("abs_mean")[:, layer])
+            faint_and_median(axes, size, window_of(n.recording), n.label, n.line)
+        frame(axes)
+        count_from(axes.xaxis)
+        names = dict.fromkeys(drawn(n.recording.layers[layer]) for n in found)
+        axes.set_title(f"{which}: {', '.join(names)} Weights", fontsize=11)
+        axes.set(xlabel="Iteration")
+    grid[0, 0].set_ylabel("Mean |gradient|")
+    legend_below(figure, [Line2D([], [], **n.line, label=n.label) for n in found])
+    return describe(figure, " ".join(["Mean |gradient|, log scale.", *map(_first_and_last_told, found)]))
+
+
+def _first_and_last_told(network: Network) -> str:
+    size = finite(network.recording.statistic("abs_mean"))[:, [0, -1]]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = finite(size[:, 1] / size[:, 0])
+    mean = number(float(np.nanmean(factor))) if np.isfinite(factor).any() else "unknown"
+    return (
+        f"{network.label}: at iteration 1 the last layer's is {ratio(size[0, 1], size[0, 0])} the first's; "
+        f"last / first averaged over all iterations: {mean}.{gaps(size)}"
+    )
+
+
+def gradient_norms(recordings: Recordings, by: By = "iteration", *, figure: Figure | SubFigure | None = None) -> Figure:
+    """L2 norm of each layer's gradient before (left) and after (right) clipping, log axes; a row for each recording.
+
+    What is recorded is what the optimiser used, with the factor that clipping left of it: the norm before is the
+    recorded one over that factor. `epoch` draws the median over the mini-batches of each epoch.
+    """
+    found = networks(recordings)
+    if by not in get_args(By):
+        raise PlotError(f"by is {by!r}: choose from {', '.join(get_args(By))}")
+    if by == "epoch" and any(n.recording.epochs == 0 for n in found):
+        raise PlotError("a recording has no finished epoch: train for at least one, or plot by='iteration'")
+    figure, grid = tiles(
+        figure, len(found), 2, 5.0, 2.7, sharex=True, sharey=True,
+        margins=(1.0, 0.2, 1.0, 1.0), grid={"wspace": 0.06, "hspace": 0.3},
+    )  # fmt: skip
+    how = faint(found[0].recording) if by == "iteration" else "median over the mini-batches of each epoch"
+    title(figure, "Gradient Norms before and after Clipping", f"‖dloss/dW‖ per weight matrix, {how}")
+    limits: dict[str, Line2D] = {}
+    for row, network in zip(grid, found, strict=True):
+        both = before_and_after(network.recording)
+        for axes, (name, norms) in zip(row, both.items(), strict=True):
+            _norms(axes, network.recording, norms, by)
+            if limit := _limit(network.recording):
+                axes.axhline(limit[0], color=GREY, linewidth=0.9, linestyle=":", zorder=5)
+                limits[limit[1]] = Line2D([], [], color=GREY, linewidth=0.9, linestyle=":", label=limit[1])
+            axes.set_title(f"{network.label}: {name}", fontsize=10)
+        row[0].set_ylabel("Gradient norm")
+    for axes in grid[:-1].flat:
+        axes.set_xlabel("")
+    legend_below(figure, [*layer_handles(found[0].recording.layers), *limits.values()], 8)
+    told = map(_norms_told, found)
+    return describe(figure, " ".join(["Gradient norms before and after clipping, log scale.", *told]))
+
+
+def before_and_after(recording: Recording) -> dict[str, Array]:
+    """(I, L) norms by the titles of `gradient_norms`; NaN where clipping left nothing to divide by."""
+    after, factor = finite(recording.statistic("norm")), finite(recording.clip_factor)
+    before = np.divide(after, factor, out=np.full_like(after, np.nan), where=factor > 0)
+    return {"before the clip": before, "after the clip": after}
+
+
+def _norms(axes: Axes, recording: Recording, norms: Array, by: By) -> None:
+    if by == "iteration":
+        layer_curves(axes, recording, norms)
+        return
+    ends = [0, *recording.epoch_end.tolist()]
+    medians = np.array([np.median(norms[a:b], axis=0) for a, b in pairwise(ends)])
+    axes.set_yscale("log")
+    for line, values in zip(layer_lines(norms.shape[1]), positive(medians).T, strict=True):
+        axes.plot(np.arange(1, len(values) + 1), values, **line, marker=".", linewidth=1.4)
+    frame(axes)
+    count_from(axes.xaxis)
+    axes.set(xlabel="Epoch")
+
+
+def _limit(recording: Recording) -> tuple[float, str] | None:
+    """The norm that clipping allows, where it is one for each matrix or for all parameters together, and its words."""
+    e = recording.origin.experiment
+    if e and e.clip_each is not None:
+        return e.clip_each, "limit of each matrix"
+    return (e.clip_norm, "limit of all parameters together") if e and e.clip_norm is not None else None
+
+
+def _norms_told(network: Network) -> str:
+    recording = network.recording
+    layers, factor = recording.layers, finite(recording.clip_factor)
+    before, after = before_and_after(recording).values()
+    share = float(np.mean((factor < 1).any(axis=1)))
+    largest = [np.nan_to_num(norms).max(axis=0) for norms in (before, after)]
+    return (
+        f"{network.label}: clipped in {share:.1%} of the iterations; largest norm before the clip "
+        f"{listed(layers, largest[0])}, after it {listed(layers, largest[1])}.{gaps(after)}"
+    )
+
+
+def through_time(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -> Figure:
+    """Norm of dloss/dh_t for each time step t on the fixed probe batch, log axis, before and after training.
+
+    A tile for each recurrent network. The class was shown at the first step and is named at the last: a curve that
+    falls to the left says that the first step hardly counts.
+    """
+    found = networks(recordings, iterations=False, layers=False)
+    for network in found:
+        if not network.recording.through_time.shape[1] or np.isnan(network.recording.through_time).all():
+            raise PlotError(f"{network.recording.name} has no time steps: plot recordings of recurrent networks")
+    width = 6.5 if len(found) == 1 else 3.6
+    margins = (1.0, 0.2, 0.8, 0.95)
+    figure, grid = tiles(figure, 1, len(found), width, 3.2, sharey=True, margins=margins, grid={"wspace": 0.08})
+    title(figure, "Gradients through Time", "L2 norm of dloss/dh_t over the fixed probe batch")
+    handles = []
+    for axes, network in zip(grid[0], found, strict=True):
+        norms = positive(network.recording.through_time)
+        at = np.arange(1, norms.shape[1] + 1)
+        axes.set_yscale("log")
+        start = axes.plot(at, norms[0], color=COLOURS[1], linestyle=(0, (4, 1.5)), label="before training")
+        end = axes.plot(at, norms[-1], color=COLOURS[0], linewidth=1.8, label="after the last epoch")
+        handles = [*start, *end]
+        frame(axes)
+        count_from(axes.xaxis)
+        axes.set_title(network.label, fontsize=11)
+        axes.set(xlabel="Time step t")
+    grid[0, 0].set_ylabel("‖dloss/dh_t‖")
+    legend_below(figure, handles)
+    return describe(figure, " ".join(["Gradient norm by time step, log scale.", *map(_time_told, found)]))
+
+
+def _time_told(network: Network) -> str:
+    norms, epochs = network.recording.through_time, network.recording.epochs
+    rows = zip(("before training", f"after epoch {epochs}"), norms[[0, -1]].tolist(), strict=True)
+    parts = [f"{when} step 1's is {ratio(row[0], row[-1])} step {len(row)}'s" for when, row in rows]
+    return f"{network.label}: {', '.join(parts)}.{gaps(norms)}"
+
+
+def seed_groups(recordings: Recordings) -> list[list[Recording]]:
+    """Recordings that differ in their seeds alone, together; a loop of one's own stands by itself."""
+    found, groups = (
+        [n.recording for n in networks(recordings, iterations=False, layers=False)],
+        dict[object, list[Recording]](),
+    )
+    for recording in found:
+        e = recording.origin.experiment
+        key: object = id(recording) if e is None else e.replace(seed=0, student="", name="").digest
+        groups.setdefault(key, []).append(recording)
+    return list(groups.values())
+
+
+def bands(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -> Figure:
+    """Mean |gradient| of each layer over runs that differ in their seeds alone: median and 95 % band, log axis.
+
+    On the left before training, on the probe batch; on the right averaged over all iterations. Runs of different
+    experiments become bands of their own. One run is one draw: a lone run is drawn as a line without a band.
+    """
+    groups = seed_groups(recordings)
+    found = networks([group[0] for group in groups])  # also says whether their layers fit into one figure
+    panels: dict[str, Callable[[Recording], Array]] = {
+        "Before training, probe batch": ensembles.sizes_at_start,
+        "Averaged over the iterations": ensembles.sizes_over_training,
+    }
+    margins = (1.0, 0.2, 0.85 + 0.2 * ((len(found) - 1) // 2), 0.95)
+    figure, grid = tiles(figure, 1, 2, 5.0, 3.4, sharey=True, margins=margins, grid={"wspace": 0.08})
+    caption = f"mean |gradient| over a layer's weights: median, {BAND_WORDS}; input side on the left"
+    title(figure, "Gradient Size over Seeds", caption)
+    layers, told = found[0].recording.layers, []
+    for axes, (name, sizes) in zip(grid[0], panels.items(), strict=True):
+        over = [_band(group, sizes) for group in groups]
+        for network, band in zip(found, over, strict=True):
+            _draw_band(axes, network, band)
+        axes.set_yscale("log")
+        axes.set_title(name, fontsize=11)
+        layer_ticks(axes, layers)
+        frame(axes)
+        told.append(f"{name}: {' '.join(_band_told(n, b, layers) for n, b in zip(found, over, strict=True))}")
+    grid[0, 0].set_ylabel("Mean |gradient|")
+    words = [f"{n.label}, {_runs(group)}" for n, group in zip(found, groups, strict=True)]
+    handles = [Line2D([], [], **n.line, marker=n.marker, label=w) for n, w in zip(found, words, strict=True)]
+    legend_below(figure, handles, 2)
+    return describe(figure, " ".join(["Mean |gradient| per layer over seeds, log scale.", *told]))
+
+
+BAND_WORDS = f"and the band that holds {ensembles.COVERED} % of the runs"
+
+
+def _runs(group: Sequence[Recording]) -> str:
+    return "1 run" if len(group) == 1 else f"{len(group)} runs"
+
+
+def _band(group: Sequence[Recording], sizes: Callable[[Recording], Array]) -> Band:
+    """NaN for a layer of which no run has a finite figure."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN|Mean of empty", RuntimeWarning)
+        return ensembles.over(group, lambda recording: finite(sizes(recording)))
+
+
+def _draw_band(axes: Axes, network: Network, band: Band) -> None:
+    at = np.arange(len(band.median))
+    axes.plot(at, positive(band.median), **network.line, marker=network.marker, label=network.label)
+    if band.runs > 1:
+        low, high = positive(band.low), positive(band.high)
+        axes.fill_between(at, low, high, color=network.colour, alpha=0.2, linewidth=0)
+
+
+def _band_told(network: Network, band: Band, layers: Sequence[str]) -> str:
+    each = [
+        f"{drawn(layer)} {number(float(median))} ({number(float(low))} to {number(float(high))})"
+        for layer, median, low, high in zip(layers, band.median, band.low, band.high, strict=True)
+    ]
+    return f"{network.label}, {band.runs} runs: {', '.join(each)}."

@@ -126,16 +126,26 @@ def _in_scales(again: Replay, found: Mapping[str, Floats]) -> dict[str, Floats]:
 
 def _scales(again: Replay) -> dict[str, Any]:
     found: dict[str, Any] = {name: _so_far(replayed(again, name)) for name in OF_ITERATIONS}
-    spread = found["sd"]
+    norm, value = _so_far(again.least), _so_far(_least_value(again))
+    spread = np.maximum(found["sd"], value)
     return found | {
         "update_norm": found["update_norm"] + ROUNDED * again.weight_norm,
         "abs_mean": spread,
         "mean": spread,
+        "sd": spread,
+        "norm": np.maximum(found["norm"], norm),
+        "abs_max": np.maximum(found["abs_max"], value),
         "zero_share": 1.0,
         "nonfinite": 1.0,
-        "weight_dot_gradient": _so_far(again.weight_norm * again.gradient[..., _NORM]),
+        "weight_dot_gradient": _so_far(again.weight_norm * np.maximum(again.gradient[..., _NORM], again.least)),
         "bias_dot_gradient": _so_far(again.bias_size),
     }
+
+
+def _least_value(again: Replay) -> Floats:
+    """(K, N, L) what the root mean square of dloss/dW is taken for, where it is less."""
+    found: Floats = again.least / np.sqrt([values.shape[-1] for values in again.last_gradient])
+    return found
 
 
 def _so_far(values: Floats) -> Floats:
@@ -240,21 +250,21 @@ def _length(x: Floats) -> Floats:
 
 def _last_batch(recording: Recording, again: Replay, epochs: NDArray[np.int64]) -> dict[str, Floats]:
     edges = recording.batch_range[epochs].astype(np.float64)  # (K, L, 2)
-    off, misplaced = [], []
+    off, misplaced, floors = [], [], _least_value(again)[:, -1]
     for layer, values in enumerate(again.last_gradient):
         low, high = edges[:, layer].T
         least, most = values.min(axis=-1), values.max(axis=-1)
         flat = least == most  # bins around values that are all equal reach half a unit to each side
-        wide = np.where(flat, 1.0, most - least)
+        wide = np.where(flat, 1.0, np.maximum(most - least, floors[:, layer]))
         off.append(np.maximum(np.abs(low - least + flat / 2), np.abs(high - most - flat / 2)) / wide)
-        room = _room(values, OF_ENDS["batch_range"])
+        room = _room(values, OF_ENDS["batch_range"], floors[:, layer])
         misplaced.append(misplaced_share(recording.batch_counts[epochs, layer], low, high, values, room))
     return {"batch_range": np.stack(off, axis=-1), "batch_counts": np.stack(misplaced, axis=-1)}
 
 
-def _room(values: Floats, quantity: Quantity) -> Floats:
-    """(K,) how far a value may be off where the quantity is tolerated."""
-    room: Floats = quantity.tolerance * values.std(axis=-1)
+def _room(values: Floats, quantity: Quantity, floor: Any = 0.0) -> Floats:
+    """(K,) how far a value may be off where the quantity is tolerated; the spread is `floor` at least."""
+    room: Floats = quantity.tolerance * np.maximum(values.std(axis=-1), floor)
     return room
 
 

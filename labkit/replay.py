@@ -36,6 +36,13 @@ ZERO = 1e-5  # of a layer's sd, the largest so far: what is smaller may be 0 in 
 ROOM = 1e-4  # of the spread of what is compared with a bound: float32 may find it on the other side
 KINKED = ("relu", "leaky_relu")
 BESIDE = 2e-5  # of a unit's mean |z|: after an epoch in float32, values are within 1e-6 (benchmarks/tolerance.py)
+# A gradient is a sum over images. Where they nearly cancel, its rounding is that of the images' own gradients: their
+# sizes added up, times this share, stand for its own where that is smaller. In S1's networks they are 7 times it, at
+# most 20; in those on circles up to 500.
+LOUD = 0.05
+# Where an image is classified without doubt, p - y is a small difference of large numbers: its rounding is that of p,
+# for which this share of 1 is added to its size, and to what comes of it in every layer.
+UNSURE, _LEAST_ERROR = 0.2, 1e-30
 MOST_BESIDE = 100  # listed for one layer at one iteration; where there are more, a network is dying
 
 
@@ -60,7 +67,8 @@ class Replay:
     weight_norm: Floats  # (K, N, L)
     weight_dot_gradient: Floats  # (K, N, L)
     bias_dot_gradient: Floats  # (K, N, L)
-    bias_size: Floats  # (K, N, L) ||b|| ||dloss/db||, the largest that bias_dot_gradient can be
+    least: Floats  # (K, N, L) what ||dloss/dW|| is taken for, where it is less: see LOUD
+    bias_size: Floats  # (K, N, L) ||b|| ||dloss/db||, the largest that bias_dot_gradient can be, or more: see LOUD
     zero_most: Floats  # (K, N, L) share of the gradient that float32 may find to be 0
     clip_factor: Floats  # (K, N, L)
     last_gradient: tuple[Floats, ...]  # L of (K, weights): dloss/dW at the last iteration
@@ -130,6 +138,7 @@ class Pass:
     before: list[Floats]  # (K, units, batch) in front of each activation, at each time step
     hidden: list[Floats]  # (K, units, batch) behind each of these
     through_time: Floats  # (K, T) as in a Recording
+    apart: Floats  # (K, L, 2) norms of the images' own gradients of W and of b, added up; 0 where nobody knows
 
 
 class Propagation(Protocol):
@@ -153,8 +162,8 @@ class _ByHand:
 
     def __call__(self, parameters: Floats, images: Floats, labels: Ints, gradients: Floats, sides: Sides) -> Pass:
         layers, slopes = (layers_of(flat, self.e.widths) for flat in (parameters, gradients))
-        loss, before, hidden = _backpropagate(layers, images, labels, self.e, slopes, sides)
-        return Pass(loss, before[-1], before[:-1], hidden, np.zeros((len(parameters), 0)))
+        loss, before, hidden, apart = _backpropagate(layers, images, labels, self.e, slopes, sides)
+        return Pass(loss, before[-1], before[:-1], hidden, np.zeros((len(parameters), 0)), apart)
 
 
 def _propagation(e: Experiment, origin: Origin, dtype: DTypeLike) -> Propagation:
@@ -196,6 +205,7 @@ class _Stretches:
         parameters, gradients = (np.empty((n, *own.shape), own.dtype) for n in (steps + 1, steps))
         losses = np.empty((steps, len(own)), own.dtype)
         factors = np.empty((steps, len(own), len(self.origin.layers)), own.dtype)
+        apart = np.empty((*factors.shape, 2), own.dtype)
         parameters[0] = own
         for row in range(steps):
             images, labels = self._batch()
@@ -206,10 +216,11 @@ class _Stretches:
             for k, kink in _kinks(seen.before, e, self.done):
                 self.kinks[k].append(kink)
             factors[row] = _clip(gradients[row], e, self.origin)
+            apart[row] = seen.apart * factors[row, ..., None]
             parameters[row + 1] = parameters[row] - self._change(gradients[row])
             self.done += 1
         self.parameters, self.last_gradient = parameters[-1], gradients[-1]
-        found = {"loss": losses, "clip_factor": factors, **_figures(parameters, gradients, self.origin)}
+        found = {"loss": losses, "clip_factor": factors, **_figures(parameters, gradients, LOUD * apart, self.origin)}
         return {name: values.swapaxes(0, 1) for name, values in found.items()}
 
     def _batch(self) -> tuple[Floats, Ints]:
@@ -244,10 +255,12 @@ class _Stretches:
         return change
 
 
-def _figures(parameters: Floats, gradients: Floats, origin: Origin) -> dict[str, Floats]:
-    """The figures of `steps` iterations, (steps, K, L, ...) each, from rows (steps + 1, K, P) and (steps, K, P)."""
+def _figures(parameters: Floats, gradients: Floats, least: Floats, origin: Origin) -> dict[str, Floats]:
+    """The figures of `steps` iterations, (steps, K, L, ...) each, from rows (steps + 1, K, P) and (steps, K, P), with
+    the least sizes (steps, K, L, 2) for which the gradients of weights and biases are taken."""
     columns: dict[str, list[Floats]] = {}
-    for (w, b), (g, d) in zip(matrices_of(parameters, origin), matrices_of(gradients, origin), strict=True):
+    pairs = zip(matrices_of(parameters, origin), matrices_of(gradients, origin), strict=True)
+    for layer, ((w, b), (g, d)) in enumerate(pairs):
         taken, none = statistics(g), np.zeros(g.shape[:-1])
         found = {
             "gradient": taken,
@@ -256,7 +269,8 @@ def _figures(parameters: Floats, gradients: Floats, origin: Origin) -> dict[str,
             "weight_norm": _norm(w[:-1]),
             "weight_dot_gradient": _dot(w[:-1], g),
             "bias_dot_gradient": none if b is None or d is None else _dot(b[:-1], d),
-            "bias_size": none if b is None or d is None else _norm(b[:-1]) * _norm(d),
+            "least": least[..., layer, 0],
+            "bias_size": none if b is None or d is None else _norm(b[:-1]) * np.maximum(_norm(d), least[..., layer, 1]),
         }
         for name, values in found.items():
             columns.setdefault(name, []).append(values)
@@ -396,7 +410,7 @@ def backpropagate(layers: Layers, images: Floats, labels: Ints, e: Experiment) -
     """Mean cross-entropy in nats (...) of images (..., batch, inputs) with labels (..., batch), and its gradients in
     the layers' shapes."""
     gradients = [(np.empty_like(w), np.empty_like(b)) for w, b in layers]
-    loss, _, _ = _backpropagate(layers, images, labels, e, gradients)
+    loss, *_ = _backpropagate(layers, images, labels, e, gradients)
     return loss, gradients
 
 
@@ -407,21 +421,27 @@ def _backpropagate(
     e: Experiment,
     gradients: Layers,
     sides: Sides = SIDES,
-) -> tuple[Floats, list[Floats], list[Floats]]:
-    """Write the gradients; give the loss, what comes out of each layer before the activation, and behind it."""
+) -> tuple[Floats, list[Floats], list[Floats], Floats]:
+    """Write the gradients; give the loss, what comes out of each layer before the activation, and behind it, and the
+    sizes (..., L, 2) of the images' own gradients."""
     inputs, before, log_p = forward(layers, images, e, sides)
     shape = (*log_p.shape[:-2], 1, log_p.shape[-1])
     known = np.broadcast_to(labels[..., None, :], shape)
     d = np.exp(log_p)
     np.put_along_axis(d, known, np.take_along_axis(d, known, axis=-2) - 1, axis=-2)
     d = d[..., -before[-1].shape[-2] :, :] / log_p.shape[-1]
+    apart = np.empty((*d.shape[:-2], len(layers), 2), d.dtype)
+    share = 1 + UNSURE / (d.shape[-1] * np.maximum(np.linalg.norm(d, axis=-2), _LEAST_ERROR))
     for index in reversed(range(len(layers))):
+        one = share * np.linalg.norm(d, axis=-2)
+        apart[..., index, 0] = (one * np.linalg.norm(inputs[index], axis=-2)).sum(axis=-1)
+        apart[..., index, 1] = one.sum(axis=-1)
         np.matmul(d, inputs[index].swapaxes(-1, -2), out=gradients[index][0])
         np.sum(d, axis=-1, out=gradients[index][1])
         if index:
             slope = theory.slope(e.activation, before[index - 1], e.slope).astype(d.dtype, copy=False)
             d = (layers[index][0].swapaxes(-1, -2) @ d) * slope
-    return -np.take_along_axis(log_p, known, axis=-2).mean(axis=(-1, -2)), before, inputs[1:]
+    return -np.take_along_axis(log_p, known, axis=-2).mean(axis=(-1, -2)), before, inputs[1:], apart
 
 
 def on_side_of(first: Floats, z: Floats) -> Floats:

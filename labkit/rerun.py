@@ -22,6 +22,7 @@ class ByAutograd:
         self.network = networks.of_experiment(e).to(torch.float64 if dtype == np.float64 else torch.float32)
         named = dict(self.network.named_parameters())
         self.parameters = [named[name] for name, _ in origin.parameters]
+        self.layers = len(origin.layers)
         self.kinked = e.activation in KINKED
         self.modules = [module for _, module, _ in hidden_modules(self.network)]
 
@@ -41,6 +42,7 @@ class ByAutograd:
             [np.stack(same) for same in zip(*(one.before for one in passes), strict=True)],
             [np.stack(same) for same in zip(*(one.hidden for one in passes), strict=True)],
             np.stack([one.through_time for one in passes]),
+            np.stack([one.apart for one in passes]),
         )
 
     def _one(
@@ -85,6 +87,7 @@ class ByAutograd:
             [_columns(z) for z in before],
             [_columns(h) for h in hidden],
             np.array([float(torch.linalg.vector_norm(g)) for g in through if g is not None]),
+            np.zeros((self.layers, 2)),
         )
 
     @torch.no_grad()

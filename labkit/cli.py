@@ -144,6 +144,25 @@ def diagnose(files: tuple[Path, ...]) -> None:
         click.echo(diagnosis.diagnose(Recording.load(file)))
 
 
+@main.command()
+@click.option("--quick", is_flag=True, help="Fewer seeds, and the deep networks on few images.")
+@click.option("--seeds", type=click.IntRange(min=1), help="So many seeds for every experiment.")
+@click.option("--only", multiple=True, metavar="SOURCE", help="S1 ... S5; may be given several times.")
+@click.option("--data", type=click.Choice(["mnist", "digits"]), default="mnist", help="digits where MNIST is not.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"), help="The folder for all of it.")
+def reproduce(quick: bool, seeds: int | None, only: tuple[str, ...], data: str, out: Path) -> None:
+    """Run the tutorials' experiments over seeds, and hold what they say against it: REPRODUCTION.md.
+
+    Recordings are kept in the folder: an interrupted run goes on where it was.
+
+    Example: labkit reproduce --quick --data digits
+    """
+    from labkit.reproduction import Plan
+    from labkit.reproduction import reproduce as run_all
+
+    click.echo(run_all(out, Plan(quick, seeds, only, digits=data == "digits")))
+
+
 @main.group(cls=Commands)
 def export() -> None:
     """Write recordings for other programs.

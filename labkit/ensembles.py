@@ -4,6 +4,7 @@ In narrow networks the size of a gradient varies over seeds by a factor of 20 ea
 figure of one run proves nothing about another.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,9 @@ def band(values: Sequence[Any]) -> Band:
     if rows.size == 0:
         raise ExperimentError("no runs: train the experiment with some seeds first")
     outside = (100 - COVERED) / 2
-    low, median, high = np.nanpercentile(rows, [outside, 50, 100 - outside], axis=0)
+    with warnings.catch_warnings():  # a figure that no run has is NaN, and no news
+        warnings.simplefilter("ignore", RuntimeWarning)
+        low, median, high = np.nanpercentile(rows, [outside, 50, 100 - outside], axis=0)
     return Band(median, low, high, len(rows))
 
 

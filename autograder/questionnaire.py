@@ -8,6 +8,8 @@ from autograder import questions
 from autograder.authenticity import Asked
 from autograder.checks import Question
 
+SHARED = "shared"  # the module of what they have in common
+
 _REGISTERED: dict[str, Mapping[str, Question]] = {}
 
 
@@ -22,7 +24,8 @@ def register(assignment: str, asked: Mapping[str, Question]) -> None:
 
 def assignments() -> list[str]:
     """Every assignment that has questions."""
-    return sorted({module.name for module in pkgutil.iter_modules(questions.__path__)} | set(_REGISTERED))
+    found = {module.name for module in pkgutil.iter_modules(questions.__path__)} - {SHARED}
+    return sorted(found | set(_REGISTERED))
 
 
 def of(assignment: str) -> Mapping[str, Question]:

@@ -7,69 +7,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autograder.answers import Network, Tensor
-from autograder.authenticity import Asked, examine, same_experiment
-from autograder.checks import Check, Failed, Question, check
+from autograder.authenticity import Asked, same_experiment
+from autograder.checks import Failed, check
 from autograder.evidence import Evidence
+from autograder.questions.shared import (
+    FLOAT32,
+    Floats,
+    close,
+    honest_run,
+    keyed,
+    kind_of,
+    near,
+    numbers,
+    question,
+    two,
+    word_of,
+)
 from labkit import initialisations, replay, theory
 from labkit.experiments import Experiment, experiment
 from labkit.recording import Recording
 from labkit.timeline import Step, Timeline
 
-Floats = NDArray[np.float64]
 Layers = list[tuple[Floats, Floats]]
 
 WIDTHS = (784, 10, 10, 10, 10)
 ACTIVATIONS = ("relu", "sigmoid")
-FLOAT32 = 1e-4  # of the largest value: float32 sums over 784 inputs are within 1e-5; a mistake is off by more than 0.1
-MEASURED = 1e-2  # of a value taken from the student's own recording: room for rounding to three digits
 
 
 # ---- what the checks share
 
 
-def numbers(value: Any, what: str, shape: tuple[int, ...] | None = None) -> Floats:
-    """A student's numbers as an array of `shape`, or a sentence."""
-    try:
-        found = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise Failed(f"{what} holds no numbers: it is {_kind(value)}") from None
-    if shape is not None and found.shape != shape:
-        raise Failed(f"{what} has the shape {found.shape}, expected is {shape}")
-    return found
-
-
-def close(found: Any, expected: Any, what: str, tolerance: float, help: str = "") -> None:
-    """Raise unless the numbers agree within a share of the largest expected value."""
-    want = np.asarray(expected, dtype=np.float64)
-    got = numbers(found, what, want.shape)
-    room = tolerance * max(float(np.abs(want).max(initial=0)), np.finfo(np.float64).tiny)
-    with np.errstate(invalid="ignore"):
-        off = np.where(got == want, 0.0, np.abs(got - want))
-    if not (off <= room).all():
-        worst = np.unravel_index(int(np.argmax(np.nan_to_num(off, nan=np.inf))), off.shape)
-        where = f" at {tuple(int(i) for i in worst)}" if want.ndim else ""
-        raise Failed(f"{what} is {got[worst]:.6g}{where}, expected is {want[worst]:.6g}", help)
-
-
-def near(found: Any, expected: float, what: str, help: str = "", tolerance: float = MEASURED) -> None:
-    """Raise unless one number agrees within a share of the expected one. The sentence does not give the answer away."""
-    value = numbers(found, what, ())
-    if not abs(value - expected) <= tolerance * abs(expected):
-        raise Failed(f"{what} is {value:.6g}, which is not what your recording gives", help)
-
-
 def pair(value: Any, what: str, keys: tuple[str, str] = ACTIVATIONS) -> dict[str, Any]:
-    """A dictionary with exactly these keys, or a sentence."""
-    if not isinstance(value, dict) or set(value) != set(keys):
-        raise Failed(f"{what} is {_kind(value)}, expected is a dictionary with the keys {keys[0]!r} and {keys[1]!r}")
-    return value
-
-
-def two(value: Any, what: str) -> tuple[Any, Any]:
-    """A pair of things, or a sentence."""
-    if not isinstance(value, (list, tuple)) or len(value) != 2:
-        raise Failed(f"{what} gives {_kind(value)}, expected are two things: return a, b")
-    return value[0], value[1]
+    """A dictionary with exactly these two keys, or a sentence."""
+    return keyed(value, what, keys)
 
 
 _LOUD = ("gain", "clip_norm")
@@ -90,23 +60,11 @@ def recordings(student: str) -> dict[str, Asked]:
 
 def run_of(evidence: Evidence, name: str) -> Recording:
     """The recording of that name, once it was found to be an honest run of the student's own experiment."""
-    recording, asked = evidence.recording(name), recordings(evidence.student)[name]
-    examine(recording, asked.experiment, asked.open_fields, evidence.salt)
-    return recording
+    return honest_run(evidence, name, recordings(evidence.student))
 
 
 def both_runs(evidence: Evidence) -> dict[str, Recording]:
     return {name: run_of(evidence, name) for name in ACTIVATIONS}
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape}"
-    if isinstance(value, dict) and "kind" in value:
-        return f"a {value.get('class', value['kind'])}"
-    if isinstance(value, dict):
-        return f"a dictionary with the keys {', '.join(map(repr, sorted(map(str, value))[:6])) or '(none)'}"
-    return "nothing (None)" if value is None else f"a {type(value).__name__}"
 
 
 # ---- activations
@@ -284,7 +242,7 @@ def loss_gradients(evidence: Evidence) -> None:
     for (_, gradients), _, expected in _loss_cases(evidence):
         names = [f"fc_{number}.{kind}" for number in range(1, len(expected) + 1) for kind in ("weight", "bias")]
         if not isinstance(gradients, dict) or set(gradients) != set(names):
-            raise Failed(f"the gradients are {_kind(gradients)}, expected is a dictionary with {', '.join(names)}")
+            raise Failed(f"the gradients are {kind_of(gradients)}, expected is a dictionary with {', '.join(names)}")
         for number, layer in enumerate(expected, start=1):
             for kind, want in zip(("weight", "bias"), layer, strict=True):
                 name = f"fc_{number}.{kind}"
@@ -530,10 +488,10 @@ def what_grew(evidence: Evidence) -> None:
         grew = {name: after - before for name, (before, after) in timeline.grew().items()}
         if not isinstance(found, str) or found not in grew:
             raise Failed(
-                f"{_word(found)} did not grow", "desk.timeline.grew() lists what did, with bytes before and after."
+                f"{word_of(found)} did not grow", "desk.timeline.grew() lists what did, with bytes before and after."
             )
         if grew[found] < max(grew.values()):
-            raise Failed(f"{_word(found)} grew, but not most", "Compare the bytes after with the bytes before.")
+            raise Failed(f"{word_of(found)} grew, but not most", "Compare the bytes after with the bytes before.")
 
     _in_some(evidence, look)
 
@@ -543,20 +501,16 @@ def what_changed(evidence: Evidence) -> None:
     """changed_every_iteration lists the variables that changed at each of the five iterations."""
     found = evidence.value("changed_every_iteration")
     if not isinstance(found, (list, tuple)) or not all(isinstance(name, str) for name in found):
-        raise Failed(f"changed_every_iteration is {_kind(found)}, expected is a list of names as texts")
+        raise Failed(f"changed_every_iteration is {kind_of(found)}, expected is a list of names as texts")
 
     def look(timeline: Timeline) -> None:
         always = set.intersection(*map(_touched, _watched(timeline)))
         if wrong := sorted(set(found) - always):
-            raise Failed(f"{_word(wrong[0])} did not change at every iteration", "Look at desk.timeline.steps.")
+            raise Failed(f"{word_of(wrong[0])} did not change at every iteration", "Look at desk.timeline.steps.")
         if set(found) < always:
             raise Failed(f"{len(set(found))} names are right, but more variables than these changed at every iteration")
 
     _in_some(evidence, look)
-
-
-def _word(value: Any) -> str:
-    return repr(value[:60]) if isinstance(value, str) else _kind(value)
 
 
 # ---- question 3
@@ -614,31 +568,27 @@ def hidden_factor(evidence: Evidence) -> None:
     _factor(evidence, "hidden_factor", lambda r: r.hidden_statistic("abs_mean")[:, -1], help)
 
 
-def _question(name: str, title: str, *checks: Check) -> tuple[str, Question]:
-    return name, Question(name, title, checks)
-
-
 QUESTIONS = dict(
     [
-        _question("activation_gradients", "Activations and their slopes", activation_values, activation_slopes),
-        _question("numerical_bias", "The numerical derivative", numerical_bias),
-        _question("build_network", "Define the network", network_layers, network_start, network_output),
-        _question("model_loss", "Loss and gradients", loss_value, loss_gradients),
-        _question("gradient_distributions", "Distributions", distribution_counts, distribution_centres),
-        _question("own_loop", "Your own training loop", own_recorded, own_loop_is_right),
-        _question("recordings", "Both trainings", relu_recorded, sigmoid_recorded),
-        _question("final_loss", "Final losses", final_losses),
-        _question("attenuation", "Question 1: a function for the attenuation", attenuation_function),
-        _question(
+        question("activation_gradients", "Activations and their slopes", activation_values, activation_slopes),
+        question("numerical_bias", "The numerical derivative", numerical_bias),
+        question("build_network", "Define the network", network_layers, network_start, network_output),
+        question("model_loss", "Loss and gradients", loss_value, loss_gradients),
+        question("gradient_distributions", "Distributions", distribution_counts, distribution_centres),
+        question("own_loop", "Your own training loop", own_recorded, own_loop_is_right),
+        question("recordings", "Both trainings", relu_recorded, sigmoid_recorded),
+        question("final_loss", "Final losses", final_losses),
+        question("attenuation", "Question 1: a function for the attenuation", attenuation_function),
+        question(
             "attenuation_values",
             "Question 1: the attenuation",
             attenuation_at_start,
             attenuation_over_training,
         ),
-        _question("exploding", "Question 1: exploding and clipped", explodes, clipped_trains),
-        _question("workspace", "Question 2: the workspace", loop_was_watched, what_grew, what_changed),
-        _question("growth", "Question 3: layer 4 grows", growth),
-        _question("precision", "Question 3: which curve can you believe?", precision_recorded, precision_values),
-        _question("factors", "Question 3: the two factors", error_factor, hidden_factor),
+        question("exploding", "Question 1: exploding and clipped", explodes, clipped_trains),
+        question("workspace", "Question 2: the workspace", loop_was_watched, what_grew, what_changed),
+        question("growth", "Question 3: layer 4 grows", growth),
+        question("precision", "Question 3: which curve can you believe?", precision_recorded, precision_values),
+        question("factors", "Question 3: the two factors", error_factor, hidden_factor),
     ]
 )

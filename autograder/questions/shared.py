@@ -1,0 +1,91 @@
+"""What the questions of all assignments share: students' numbers held against expected ones, and their recordings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autograder.authenticity import Asked, examine
+from autograder.checks import Check, Failed, Question
+from autograder.evidence import Evidence
+from labkit.recording import Recording
+
+Floats = NDArray[np.float64]
+
+FLOAT32 = 1e-4  # of the largest value: float32 sums over 784 inputs are within 1e-5; a mistake is off by more than 0.1
+MEASURED = 1e-2  # of a value taken from the student's own recording: room for rounding to three digits
+
+
+def numbers(value: Any, what: str, shape: tuple[int, ...] | None = None) -> Floats:
+    """A student's numbers as an array of `shape`, or a sentence."""
+    try:
+        found = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise Failed(f"{what} holds no numbers: it is {kind_of(value)}") from None
+    if shape is not None and found.shape != shape:
+        raise Failed(f"{what} has the shape {found.shape}, expected is {shape}")
+    return found
+
+
+def close(found: Any, expected: Any, what: str, tolerance: float, help: str = "") -> None:
+    """Raise unless the numbers agree within a share of the largest expected value."""
+    want = np.asarray(expected, dtype=np.float64)
+    got = numbers(found, what, want.shape)
+    room = tolerance * max(float(np.abs(want).max(initial=0)), np.finfo(np.float64).tiny)
+    with np.errstate(invalid="ignore"):
+        off = np.where(got == want, 0.0, np.abs(got - want))
+    if not (off <= room).all():
+        worst = np.unravel_index(int(np.argmax(np.nan_to_num(off, nan=np.inf))), off.shape)
+        where = f" at {tuple(int(i) for i in worst)}" if want.ndim else ""
+        raise Failed(f"{what} is {got[worst]:.6g}{where}, expected is {want[worst]:.6g}", help)
+
+
+def near(found: Any, expected: float, what: str, help: str = "", tolerance: float = MEASURED) -> None:
+    """Raise unless one number agrees within a share of the expected one. The sentence does not give the answer away."""
+    value = numbers(found, what, ())
+    if not abs(value - expected) <= tolerance * abs(expected):
+        raise Failed(f"{what} is {value:.6g}, which is not what your recording gives", help)
+
+
+def keyed(value: Any, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """A dictionary with exactly these keys, or a sentence."""
+    if not isinstance(value, dict) or set(value) != set(keys):
+        *before, last = map(repr, keys)
+        listed = f"{', '.join(before)} and {last}" if before else last
+        raise Failed(f"{what} is {kind_of(value)}, expected is a dictionary with the keys {listed}")
+    return value
+
+
+def two(value: Any, what: str) -> tuple[Any, Any]:
+    """A pair of things, or a sentence."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise Failed(f"{what} gives {kind_of(value)}, expected are two things: return a, b")
+    return value[0], value[1]
+
+
+def kind_of(value: Any) -> str:
+    """What a student's value is, in words that hold none of it."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    if isinstance(value, dict) and "kind" in value:
+        return f"a {value.get('class', value['kind'])}"
+    if isinstance(value, dict):
+        return f"a dictionary with the keys {', '.join(map(repr, sorted(map(str, value))[:6])) or '(none)'}"
+    return "nothing (None)" if value is None else f"a {type(value).__name__}"
+
+
+def word_of(value: Any) -> str:
+    """A student's text, quoted; of anything else what it is."""
+    return repr(value[:60]) if isinstance(value, str) else kind_of(value)
+
+
+def honest_run(evidence: Evidence, name: str, asked: Mapping[str, Asked]) -> Recording:
+    """The recording of that name, once it was found to be an honest run of the student's own experiment."""
+    recording = evidence.recording(name)
+    examine(recording, asked[name].experiment, asked[name].open_fields, evidence.salt)
+    return recording
+
+
+def question(name: str, title: str, *checks: Check) -> tuple[str, Question]:
+    return name, Question(name, title, checks)

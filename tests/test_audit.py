@@ -478,16 +478,14 @@ def test_the_same_salt_decides_the_same(runs, ada) -> None:
     gradient = r.gradient.copy()
     gradient[7 * LENGTH + 3, :, :5] *= 1.05
     forged = replace(r, gradient=gradient)
-    seen = set()
-    for salt in SALTS[:8]:
-        drawn = 7 in audit.draw(salt, forged.digest, EPOCHS)
-        seen.add(drawn)
-        if drawn:
-            with pytest.raises(Failed, match="at iteration 284 is recorded as"):
-                examine(forged, ada["relu"], salt=salt)
-        else:
+    # the digest, and with it the draw, is another one with each run
+    drawn = [salt for salt in SALTS if 7 in audit.draw(salt, forged.digest, EPOCHS)]
+    for salt in drawn[:3]:
+        with pytest.raises(Failed, match="at iteration 284 is recorded as"):
             examine(forged, ada["relu"], salt=salt)
-    assert seen == {True, False}
+    for salt in [salt for salt in SALTS if salt not in drawn][:3]:
+        examine(forged, ada["relu"], salt=salt)
+    assert 3 <= len(drawn) <= len(SALTS) - 3
 
 
 # identities

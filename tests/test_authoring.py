@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import jupytext
@@ -377,6 +378,7 @@ points = st.one_of(st.integers(0, 100), st.floats(0, 100, allow_subnormal=False)
 
 
 def commented(text):
+    text = re.sub(r"(?m)^(\s*)%%", r"\1", text)  # behind a comment's sign it would start a cell for jupytext
     return "\n".join(f"# {line}" if line else "#" for line in text.split("\n")) if text else ""
 
 

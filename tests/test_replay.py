@@ -8,7 +8,7 @@ import pytest
 from labkit import deviations, initialisations
 from labkit.experiments import Experiment, experiment
 from labkit.recorder import Recorder
-from labkit.recording import RecordingError
+from labkit.recording import STATISTICS, RecordingError
 from labkit.replay import backpropagate, has_network_of, probe, replay, start_of
 from labkit.training import train
 
@@ -88,6 +88,15 @@ def test_a_replay_is_what_was_recorded(short, changes: dict) -> None:
     assert recording.through_time.shape == (e.epochs + 1, e.steps if e.architecture in RECURRENTS else 0)
     assert has_network_of(recording, e)
     np.testing.assert_allclose(recording.checkpoint_parameters[0], start_of(e), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("zeros", "within"), [(0, True), (1, True), (2, False)])
+def test_one_value_of_the_replayed_probe_may_be_0_by_chance(runs, ada, zeros: int, within: bool) -> None:
+    recording, layer = runs["sigmoid"], 3
+    again = probe(recording, [0, 2], ada["sigmoid"])
+    again.gradient[1, layer, STATISTICS.index("zero_share")] += zeros / again.gradients[layer].shape[-1]
+    off = deviations.of_probes(recording, again, [0, 2])["probe_zero_share"]
+    assert (off[1, layer] <= deviations.QUANTITIES["probe_zero_share"].tolerance) == within
 
 
 def test_stretches_side_by_side_are_those_one_by_one(runs) -> None:

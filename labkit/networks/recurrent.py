@@ -11,6 +11,7 @@ torch has it. Gates are stacked as torch stacks them: i f g o, and r z n. torch 
 only a gru's is not a sum with the first, and is here.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -40,7 +41,7 @@ class GateNorm(nn.Module):
         return each.flatten(1) * self.weight[part] + self.bias[part]
 
 
-class Recurrent(nn.Module):
+class Recurrent(nn.Module, ABC):
     """Sequences (batch, steps, inputs) to logits (batch, classes), read from the last hidden state.
 
     The weights of `input` and of `recurrent` have `units` rows for each gate. After a forward pass, `states` are its
@@ -85,9 +86,9 @@ class Recurrent(nn.Module):
         logits: Tensor = self.output(state[0])
         return logits
 
+    @abstractmethod
     def step(self, x: Tensor, state: State) -> State:
         """The next state, from the drive x (batch, gates * units) and the state before."""
-        raise NotImplementedError
 
     def activate(self, z: Tensor) -> Tensor:
         found: Tensor = getattr(self, self._activation)(z)

@@ -1,0 +1,359 @@
+"""The exploding-gradients lab: does the solution pass every check, does each mistake lose exactly its own points?"""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import labkit
+from autograder import authoring, checks, course, questionnaire
+from autograder.cells import without_solutions
+from autograder.classes import exploding_gradients as simulated
+from autograder.classes.exploding_gradients import ALL, EXPLODING
+from autograder.classes.vanishing_gradients import scaled, shuffled, zeroed
+from autograder.classroom import MARKS, Lab, simulate
+from autograder.questions import exploding_gradients as asked
+from autograder.selfcheck import evidence as live_evidence
+from labkit import data, initialisations
+from labkit.experiments import Experiment
+from labkit.plots.gains import measured_gains
+from labkit.recording import Recording
+
+LAB = "exploding_gradients"
+POINTS = {name: question.points for name, question in questionnaire.of(LAB).items()}
+SOURCE = Path(__file__).parent.parent / "assignments" / f"{LAB}.py"
+NOTEBOOK = authoring.notebook_of(SOURCE)
+
+
+def code_cells():
+    """Answers and what is given: neither checks nor figures."""
+    for cell in json.loads(NOTEBOOK.read_bytes())["cells"]:
+        told, text = cell["metadata"].get("nbgrader", {}), "".join(cell["source"])
+        if cell["cell_type"] == "code" and not text.startswith(("plots.", "autograder.check")):
+            yield told.get("grade_id", cell["id"]), text
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory):
+    """The solution's variables, and its recordings by name."""
+    folder, before = tmp_path_factory.mktemp("solved"), Path.cwd()
+    namespace = {}
+    os.chdir(folder)
+    try:
+        for name, text in code_cells():
+            text = MARKS.sub("", text).replace('student = "solution"', 'student = "ada"')
+            exec(compile(text, name, "exec"), namespace)
+    finally:
+        os.chdir(before)
+    return namespace, {name: Recording.load(folder / f"{name}.safetensors") for name in asked.recordings("ada")}
+
+
+def lost(name, namespace, runs):
+    """{check: (points, words)} of what does not pass."""
+    evidence = live_evidence(namespace, Path("/nowhere"))
+    # one salt and the same objects: what was once examined is known
+    evidence.salt, evidence._recordings = b"salt", dict(runs)
+    verdicts = checks.run(questionnaire.of(LAB)[name], evidence)
+    broken = [verdict.trace for verdict in verdicts if verdict.outcome == "broken"]
+    assert not broken, broken[0]
+    return {v.check: (v.of, f"{v.found} {v.help}") for v in verdicts if v.outcome != "passed"}
+
+
+# the whole
+
+
+def test_is_the_built_notebook_that_of_the_source():
+    assert NOTEBOOK.read_bytes() == authoring.rendered(SOURCE)
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_does_the_solution_pass(solved, name):
+    assert lost(name, *solved) == {}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_does_an_untouched_release_earn_nothing(tmp_path, name):
+    namespace = {}
+    for id, text in code_cells():
+        try:
+            exec(compile(without_solutions(text), id, "exec"), namespace)
+        except (NotImplementedError, NameError):
+            continue
+    verdicts = checks.run(questionnaire.of(LAB)[name], live_evidence(namespace, tmp_path))
+    assert checks.earned(verdicts) == 0
+    assert not checks.needs_person(verdicts)
+
+
+def test_do_points_and_names_of_cells_fit_the_questions():
+    cells = [cell["metadata"].get("nbgrader", {}) for cell in json.loads(NOTEBOOK.read_bytes())["cells"]]
+    tests = {told["grade_id"].removeprefix("test_"): told["points"] for told in cells
+             if told.get("grade") and not told.get("solution")}  # fmt: skip
+    assert tests == POINTS == ALL
+
+
+def test_are_the_runs_of_the_notebook_those_that_are_asked_for(solved):
+    namespace, _ = solved
+    runs = {name: entry.experiment for name, entry in asked.recordings("ada").items()}
+    assert {name: runs[name] for name in asked.GAINS} == namespace["dial"]
+    assert runs["linear"] == namespace["linear_experiment"]
+    assert runs["linear_clipped"] == namespace["linear_clipped_experiment"]
+    assert runs["stuck"] == namespace["stuck_experiment"]
+
+
+# gains by another way
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"normalisation": "batch"}, {"normalisation": "layer"}, {"residual": True},
+    {"residual": True, "normalisation": "batch"}, {"activation": "tanh", "normalisation": "layer"},
+])  # fmt: skip
+def test_gains_are_those_of_autograd(changes):
+    e = asked.dial("ada", "two").replace(**changes)
+    dataset, network, outputs = data.of_experiment(e), labkit.networks.of_experiment(e), []
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    loss = nn.functional.cross_entropy(network(torch.from_numpy(dataset.inputs[:20]).double()),
+                                       torch.from_numpy(dataset.labels[:20]))  # fmt: skip
+    squares = [float(g.square().mean()) for g in torch.autograd.grad(loss, outputs)]
+    expected = [a / b for a, b in pairwise(squares)]
+    found = asked.gains_of(initialisations.named(e), dataset.inputs[:20], dataset.labels[:20], e)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_gains_are_those_of_the_figure(solved):
+    np.testing.assert_allclose(asked.start_gains(asked.dial("ada", "two")), measured_gains(solved[1]["two"]), rtol=1e-6)
+
+
+def test_first_gradients_are_those_of_autograd(solved):
+    given = [gradient.numpy() for gradient in solved[0]["given_gradients"]]
+    for found, expected in zip(asked.first_gradients(asked.dial("ada", "two")), given, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_clipping_is_torchs():
+    gradients = [np.random.RandomState(0).standard_normal((5, 4)), np.random.RandomState(1).standard_normal(3)]
+    for ours, theirs, limit in ((asked.by_norm, nn.utils.clip_grad_norm_, 0.5),
+                                (asked.by_value, nn.utils.clip_grad_value_, 0.3)):  # fmt: skip
+        parameters = [nn.Parameter(torch.zeros(g.shape, dtype=torch.float64)) for g in gradients]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = torch.from_numpy(gradient.copy())
+        theirs(parameters, limit)
+        for found, parameter in zip(ours(gradients, limit), parameters, strict=True):
+            np.testing.assert_allclose(found, parameter.grad.numpy(), rtol=1e-5)
+    assert [float(np.linalg.norm(g)) for g in asked.by_each(gradients, 0.5)] == pytest.approx([0.5, 0.5])
+
+
+def test_normalisation_takes_the_dial_away_and_residual_connections_add_one():
+    """Batch-normalised ReLU layers have a gain of pi / (pi - 1) (Yang et al. 2019, "A mean field theory of batch
+    normalization")."""
+    e = {name: asked.dial("ada", name) for name in ("half", "two")}
+    batch = [asked.inner(asked.start_gains(one.replace(normalisation="batch"))) for one in e.values()]
+    np.testing.assert_allclose(batch[0], batch[1], rtol=0.05)
+    assert np.median(batch[0]) == pytest.approx(np.pi / (np.pi - 1), rel=0.1)
+    for name, k in (("half", 0.5), ("two", 2.0)):
+        assert asked.mean_gain(asked.start_gains(e[name].replace(residual=True))) == pytest.approx(1 + k, rel=0.15)
+
+
+# planted mistakes: question, checks that are lost, what is written instead, words of the reason
+
+GAIN = """
+def backward_gain(network, images, labels):
+    z, zs = images.flatten(1), []
+    for module in network[1:]:
+        z = module(z)
+        if isinstance(module, nn.Linear):
+            zs.append(z)
+    gs = torch.autograd.grad(nn.functional.cross_entropy(z, labels), zs)
+    s = [SIZE for g in gs]
+    return RATIOS
+"""
+
+
+def gain_by(size, ratios="[a / b for a, b in zip(s, s[1:])]"):
+    return GAIN.replace("SIZE", size).replace("RATIOS", ratios)
+
+
+SQUARE = "float((g**2).mean())"
+MAJORITY = """
+def majority(labels):
+    _, n = np.unique(labels, return_counts=True)
+    p = n / n.sum()
+    return """
+CLIP = "def clip_by_norm(gradients, max_norm):\n    n = torch.sqrt(sum((g**2).sum() for g in gradients))\n"
+MISTAKES = [
+    ("weight_sd", {"weight_sd_of_relu"}, "def weight_sd(a, n, k): return (k / n) ** 0.5", "half of the units"),
+    ("weight_sd", {"weight_sd_of_linear"}, "def weight_sd(a, n, k): return (2 * k / n) ** 0.5", "slope is 1"),
+    ("weight_sd", {"weight_sd_of_linear", "weight_sd_of_relu"}, "def weight_sd(a, n, k): return k / n", "expected"),
+    ("backward_gain", {"gain_for_each_layer", "gain_of_networks"},
+     gain_by(SQUARE, "s"), "the shape"),
+    ("backward_gain", {"gain_for_each_layer", "gain_of_networks"},
+     gain_by("float(g.mean())"), "ratio of mean squares"),
+    ("backward_gain", {"gain_of_networks"},
+     gain_by(SQUARE, "[b / a for a, b in zip(s, s[1:])]"), "into fc_"),
+    ("backward_gain", {"gain_of_networks"},
+     gain_by(SQUARE, "[a / b for a, b in zip(s, s[1:])][::-1]"), "first layer"),
+    ("backward_gain", {"gain_of_networks"},
+     gain_by("float((g**2).sum())"), "over all units"),
+    ("backward_gain", {"gain_of_networks"},
+     gain_by("float(g.abs().mean())"), "mean of (dloss"),
+    ("dial_gains", {"gain_of_z"}, "gain_of_z = gain_of_weights", "leave out its first"),
+    ("dial_gains", {"gain_of_z"}, "gain_of_z = {n: np.sqrt(g) for n, g in gain_of_z.items()}", "gain_of_z['half']"),
+    ("dial_gains", {"gain_of_weights"}, "gain_of_weights = {n: g**0.25 for n, g in gain_of_weights.items()}",
+     "8 steps"),
+    ("dial_gains", {"inside_band"}, "inside_band = {'half': 0, 'one': 0, 'two': 0}", "gain_band"),
+    ("dial_gains", {"inside_band"}, "inside_band = {'half': True}", "'half', 'one' and 'two'"),
+    ("clip_by_norm", {"long_gradients_are_shortened"},
+     CLIP + "    return [g * min(1.0, max_norm / (float(g.norm()) + 1e-9)) for g in gradients]", "gradient 0"),
+    ("clip_by_norm", {"short_gradients_are_left"},
+     CLIP + "    return [g * max_norm / (n + 1e-12) for g in gradients]", "gradient"),
+    ("clip_by_norm", {"short_gradients_are_left"},
+     CLIP + "    return [g * min(1.0, max_norm / float(n)) if n else g / n for g in gradients]", "nan"),
+    ("clip_by_norm", {"long_gradients_are_shortened", "short_gradients_are_left"}, CLIP, "expected is a list of 5"),
+    ("clip_otherwise", {"each_is_clipped"}, "clip_each_by_norm = clip_by_norm", "clip_each_by_norm(gradients"),
+    ("clip_otherwise", {"values_are_clipped"}, "def clip_by_value(gs, limit): return [g.clamp(max=limit) for g in gs]",
+     "clip_by_value(gradients"),
+    ("clipped_gradients", {"norm_after"}, "norm_after = {**norm_after, 'each': 1.0}", "all 22 gradients"),
+    ("clipped_gradients", {"cosine_after"}, "cosine = {**cosine, 'value': 1.0}", "sum of products"),
+    ("clipped_norms", {"largest_norm"}, "largest_norm = {**largest_norm, 'before': largest_norm['after']}", "before"),
+    ("clipped_norms", {"gain_of_clipped"}, "gain_of_clipped = {'start': 4.0, 'end': 1.0}", "load_state_dict"),
+    ("remedies", {"remedies_for_half"}, "gain_with_half = gain_with_two", "gain_with_half['none']"),
+    ("remedies", {"remedies_for_two"}, "gain_with_two = {**gain_with_two, 'residual': 2.0}", "two_experiment"),
+    ("tutorial_norms", {"linear_gain"}, "linear_gain = 5.5", "before the training"),
+    ("tutorial_norms", {"tutorial_norms"}, "matrix_norm = {**matrix_norm, 'tutorial': 1.0}", "matrix_norm['tutorial']"),
+    ("majority", {"majority_accuracy"}, MAJORITY + "1 / len(n), -(p * np.log(p)).sum()", "most frequent"),
+    ("majority", {"majority_loss"}, MAJORITY + "p.max(), np.log(len(n))", "in nats"),
+    ("majority", {"majority_accuracy", "majority_loss"}, "def majority(x): return 0.1", "two things"),
+    ("tutorial_histogram", {"keras_edge"}, "keras_edge = 0.1", "eq. 16"),
+    ("tutorial_histogram", {"widest"}, "widest = {**widest, 'gradients': widest['weights']}", "widest['gradients']"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "loses", "written", "words"), MISTAKES)
+def test_does_a_planted_mistake_lose_its_own_checks(solved, name, loses, written, words):
+    namespace = dict(solved[0])
+    exec(written, namespace)
+    found = lost(name, namespace, solved[1])
+    assert set(found) == loses
+    assert any(words in reason for _, reason in found.values()), found
+
+
+@pytest.mark.parametrize(("name", "loses", "forged", "words"), [
+    ("dial_runs", {"half_recorded"}, {"half": zeroed}, "exactly 0"),
+    ("dial_runs", {"one_recorded"}, {"one": scaled}, "scaled"),
+    ("dial_runs", {"two_recorded"}, {"two": shuffled}, "order"),
+    ("tutorial_runs", {"linear_recorded"}, {"linear": scaled}, "scaled"),
+    ("tutorial_runs", {"linear_clipped_recorded"}, {"linear_clipped": zeroed}, "exactly 0"),
+    ("tutorial_runs", {"stuck_recorded"}, {"stuck": zeroed}, "exactly 0"),
+    ("loud_and_clipped", {"clipped_is_finite"}, {"clipped": scaled}, "no larger than the size"),
+    ("tutorial_norms", {"tutorial_norms"}, {"linear_clipped": lambda r: replace(r, clip_factor=r.clip_factor * 0 + 1)},
+     "replay"),
+    ("tutorial_histogram", {"widest"}, {"stuck": zeroed}, "exactly 0"),
+])  # fmt: skip
+def test_does_a_forged_recording_lose_what_rests_on_it(solved, name, loses, forged, words):
+    namespace, runs = solved
+    found = lost(name, namespace, runs | {one: forge(runs[one]) for one, forge in forged.items()})
+    assert set(found) == loses
+    assert any(words in reason for _, reason in found.values()), found
+
+
+TWO = asked.dial("ada", "two")
+
+
+@pytest.mark.parametrize(("name", "loses", "file", "experiment", "words"), [
+    ("dial_runs", {"half_recorded"}, "half", TWO, "its gain is"),
+    ("dial_runs", {"half_recorded"}, "half", asked.dial("bela", "half"), "another student's"),
+    ("loud_and_clipped", {"loud_explodes", "clipped_is_finite"}, "loud", TWO, "stays below"),
+    ("loud_and_clipped", {"loud_explodes", "clipped_is_finite"}, "loud", TWO.replace(gain=2.0, clip_norm=1.0),
+     "were clipped"),
+    ("loud_and_clipped", {"loud_explodes", "clipped_is_finite"}, "loud", TWO.replace(gain=4.0), "allows 1 to 3"),
+    ("loud_and_clipped", {"clipped_is_finite"}, "clipped", TWO.replace(gain=1.8, clip_norm=1.0), "k included"),
+    ("loud_and_clipped", {"clipped_is_finite"}, "clipped", TWO.replace(gain=2.0, clip_norm=2.0), "clip_norm=1.0"),
+    ("remedies", {"loud_is_mended"}, "mended", TWO.replace(gain=2.0, residual=True), "no longer a number"),
+    ("remedies", {"loud_is_mended"}, "mended", TWO.replace(gain=1.0), "k stays as it is"),
+    ("remedies", {"loud_is_mended"}, "mended", TWO.replace(gain=2.0, clip_norm=1.0), "nothing is clipped"),
+])  # fmt: skip
+def test_does_another_run_lose_what_it_was_asked_for(solved, name, loses, file, experiment, words):
+    found = lost(name, solved[0], solved[1] | {file: labkit.train(experiment, progress=False)})
+    assert set(found) == loses
+    assert any(words in reason for _, reason in found.values()), found
+
+
+def test_does_batch_normalisation_mend_it_as_well(solved):
+    mended = labkit.train(TWO.replace(gain=2.0, normalisation="batch"), progress=False)
+    assert lost("remedies", solved[0], solved[1] | {"mended": mended}) == {}
+
+
+@pytest.mark.parametrize("value", [None, 3, "text", [], {}, {"kind": "network"}, float("nan"), np.ones(3)])
+def test_is_a_value_of_another_kind_a_failure_and_never_a_crash(solved, value):
+    variables = ("gain_of_z", "gain_of_weights", "inside_band", "norm_after", "cosine", "largest_norm", "widest",
+                 "gain_of_clipped", "gain_with_half", "gain_with_two", "matrix_norm", "keras_edge",
+                 "linear_gain")  # fmt: skip
+    functions = ("weight_sd", "backward_gain", "clip_by_norm", "clip_each_by_norm", "clip_by_value", "majority")
+    namespace = solved[0] | dict.fromkeys(variables, value) | dict.fromkeys(functions, lambda *_: value)
+    for name in POINTS:
+        runs = {"half_recorded", "one_recorded", "two_recorded", "linear_recorded", "linear_clipped_recorded",
+                "stuck_recorded", "loud_explodes", "clipped_is_finite", "loud_is_mended"}  # fmt: skip
+        assert set(lost(name, namespace, solved[1])) == {one.name for one in questionnaire.of(LAB)[name].checks} - runs
+
+
+# the simulated class
+
+
+def test_is_each_kinds_edit_in_the_solution(tmp_path):
+    course.init(tmp_path, [LAB])
+    (tmp_path / "release" / LAB).mkdir(parents=True)
+    shutil.copy(NOTEBOOK, tmp_path / "release" / LAB / NOTEBOOK.name)
+    lab = Lab.read(tmp_path, LAB)
+    whole = lab.cells(EXPLODING[0])
+    for kind in EXPLODING:
+        assert all(0 < points <= POINTS[name] for name, points in kind.loses.items())
+        if not kind.copies:
+            cells = lab.cells(kind)
+            assert {id for id in cells if cells[id] != whole[id]} == {edit.cell for edit in kind.edits}
+
+
+def test_do_essays_quote_the_own_numbers(solved, tmp_path):
+    for name, run in solved[1].items():
+        run.save(tmp_path / f"{name}.safetensors")
+    numbers = simulated.own_numbers(tmp_path)
+    assert all("{" not in essay.format(**numbers) for essay in simulated.ESSAYS.values())
+
+
+@pytest.fixture(scope="session")
+def graded(tmp_path_factory):
+    """One student of each kind, really trained, really graded: {kind: result}."""
+    from autograder import grading, results
+
+    root = tmp_path_factory.mktemp("exploding")
+    course.init(root, [LAB])
+    course.release(root, LAB)
+    students = simulate(root, LAB, len(EXPLODING), progress=False)
+    grading.grade(root, LAB, progress=False)
+    return {student.kind.name: results.load(root, LAB, student.id) for student in students}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", EXPLODING, ids=lambda kind: kind.name)
+def test_does_each_kind_lose_exactly_its_own_points(graded, kind):
+    result = graded[kind.name]
+    assert result.status == "graded", result.reason
+    found = {q.name: q.of - q.points for q in result.questions.values() if q.points != q.of}
+    reasons = {
+        q.name: [v.found + v.help for v in q.verdicts if v.outcome != "passed"] for q in result.questions.values()
+    }
+    assert found == dict(kind.loses), reasons
+    assert not kind.says or any(kind.says in reason for given in reasons.values() for reason in given), reasons
+
+
+def test_experiments_stay_small():
+    for entry in asked.recordings("ada").values():
+        e: Experiment = entry.experiment
+        assert (e.data, e.observations, max(e.widths[1:])) == ("digits", 2000, asked.UNITS)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from labkit import data
-from labkit.diagnosis import _INPUT_SIZE as INPUT_SIZE
-from labkit.diagnosis import Diagnosis, _mean_slopes, diagnose
+from labkit.diagnosis import Diagnosis, diagnose
 from labkit.experiments import Experiment, experiment
+from labkit.flow import INPUT_SIZE, mean_slopes
 from labkit.networks import activation_module, of_experiment
 from labkit.optimizers import SGD, Adam, RMSprop
 from labkit.recorder import Recorder
@@ -184,7 +184,7 @@ def _against_autograd(recording: Recording, rel: float) -> None:
         h = activation_module(e.activation, e.slope)(z)
         slopes.append(float(torch.autograd.grad(h.sum(), z)[0].square().mean().sqrt()))
         h = h.detach()
-    assert _mean_slopes(recording)[0] == pytest.approx(slopes, rel=rel)
+    assert mean_slopes(recording)[0] == pytest.approx(slopes, rel=rel)
 
 
 # Planted mistakes

@@ -136,5 +136,5 @@ def recurrent(
     normalisation: Normalisation = "none",
 ) -> Recurrent:
     """The network of that architecture; widths are inputs, units and classes. Parameters hold nothing yet."""
-    kinds = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+    kinds: dict[Architecture, type[RNN] | type[LSTM] | type[GRU]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
     return kinds[architecture](architecture, widths, activation, leaky, normalisation)

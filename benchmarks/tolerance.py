@@ -30,15 +30,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from loops import by_hand
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 import labkit
 from autograder import identities
-from labkit import data, deviations, networks
+from labkit import deviations, networks
 from labkit.deviations import OF_ITERATIONS, OF_PROBES, QUANTITIES
 from labkit.experiments import Experiment
-from labkit.recorder import tensors
 from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Recording
 
 Deviations = dict[str, float]
@@ -65,24 +64,12 @@ def rounded(x: Tensor) -> Tensor:
 
 def loop(e: Experiment, tf32: bool = False, device: str = "cpu") -> Recording:
     """The loop that everybody writes."""
-    images, labels, _ = tensors(e, device)
     network = networks.of_experiment(e).to(device)
     if tf32:
         for layer in network:
             if isinstance(layer, nn.Linear):
                 layer.forward = lambda x, own=layer: Tf32.apply(x, own.weight, own.bias)
-    optimizer = torch.optim.Adam(network.parameters(), e.learning_rate)
-    recorder = labkit.Recorder(network, optimizer, e)
-    for epoch in range(e.epochs):
-        for indices in data.epoch_batches(e, epoch):
-            chosen = torch.from_numpy(indices).to(device)
-            optimizer.zero_grad()
-            loss = cross_entropy(network(images[chosen]), labels[chosen])
-            loss.backward()
-            optimizer.step()
-            recorder.step(loss)
-        recorder.end_epoch()
-    return recorder.recording()
+    return by_hand(e, network, device)
 
 
 def train(e: Experiment, threads: int = 1, device: str = "cpu") -> Recording:

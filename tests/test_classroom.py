@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simulated_class
 
 import labkit
 from autograder import classroom, course, questionnaire
@@ -277,30 +278,13 @@ def test_is_a_damaged_record_named(at):
 
 @pytest.fixture(scope="session")
 def graded(tmp_path_factory):
-    """One student of each kind, really trained, really graded: {kind: result}."""
-    from autograder import grading, results
-
-    root = tmp_path_factory.mktemp("class")
-    course.init(root, [LAB])
-    course.release(root, LAB)
-    students = simulate(root, LAB, len(VANISHING), progress=False)
-    grading.grade(root, LAB, progress=False)
-    return {student.kind.name: results.load(root, LAB, student.id) for student in students}
+    return simulated_class.graded(tmp_path_factory.mktemp("class"), LAB, VANISHING)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", VANISHING, ids=lambda kind: kind.name)
 def test_does_each_planted_mistake_lose_exactly_its_own_points(graded, kind):
-    result = graded[kind.name]
-    assert result.status == "graded", result.reason
-    lost = {q.name: q.of - q.points for q in result.questions.values() if q.points != q.of}
-    assert lost == dict(kind.loses), {q: v for q, v in reasons(result).items() if q in {*lost, *kind.loses}}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", [kind for kind in VANISHING if kind.says], ids=lambda kind: kind.name)
-def test_is_the_student_told_what_was_wrong_with_it(graded, kind):
-    assert any(kind.says in reason for found in reasons(graded[kind.name]).values() for reason in found)
+    simulated_class.assert_loses(graded[kind.name], kind)
 
 
 @pytest.mark.slow
@@ -312,8 +296,3 @@ def test_does_the_untouched_release_score_nothing_and_the_solution_everything(gr
 @pytest.mark.slow
 def test_is_only_the_endless_cell_stopped(graded):
     assert {name: result.stopped for name, result in graded.items() if result.stopped} == {"infinite loop": ("growth",)}
-
-
-def reasons(result):
-    return {q.name: [f"{v.found} {v.help}" for v in q.verdicts if v.outcome != "passed"]
-            for q in result.questions.values()}  # fmt: skip

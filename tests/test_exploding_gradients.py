@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simulated_class
 import torch
 from torch import nn
 
@@ -18,7 +19,7 @@ from autograder.cells import without_solutions
 from autograder.classes import exploding_gradients as simulated
 from autograder.classes.exploding_gradients import ALL, EXPLODING
 from autograder.classes.vanishing_gradients import scaled, shuffled, zeroed
-from autograder.classroom import MARKS, Lab, simulate
+from autograder.classroom import MARKS, Lab
 from autograder.questions import exploding_gradients as asked
 from autograder.selfcheck import evidence as live_evidence
 from labkit import data, initialisations
@@ -329,28 +330,13 @@ def test_do_essays_quote_the_own_numbers(solved, tmp_path):
 
 @pytest.fixture(scope="session")
 def graded(tmp_path_factory):
-    """One student of each kind, really trained, really graded: {kind: result}."""
-    from autograder import grading, results
-
-    root = tmp_path_factory.mktemp("exploding")
-    course.init(root, [LAB])
-    course.release(root, LAB)
-    students = simulate(root, LAB, len(EXPLODING), progress=False)
-    grading.grade(root, LAB, progress=False)
-    return {student.kind.name: results.load(root, LAB, student.id) for student in students}
+    return simulated_class.graded(tmp_path_factory.mktemp("exploding"), LAB, EXPLODING)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", EXPLODING, ids=lambda kind: kind.name)
 def test_does_each_kind_lose_exactly_its_own_points(graded, kind):
-    result = graded[kind.name]
-    assert result.status == "graded", result.reason
-    found = {q.name: q.of - q.points for q in result.questions.values() if q.points != q.of}
-    reasons = {
-        q.name: [v.found + v.help for v in q.verdicts if v.outcome != "passed"] for q in result.questions.values()
-    }
-    assert found == dict(kind.loses), reasons
-    assert not kind.says or any(kind.says in reason for given in reasons.values() for reason in given), reasons
+    simulated_class.assert_loses(graded[kind.name], kind)
 
 
 def test_experiments_stay_small():

@@ -63,13 +63,16 @@ class FileEvidence:
     def recording(self, name: str) -> Recording:
         if name not in self._recordings:
             try:
-                self._recordings[name] = Recording.load(self._file(f"{name}.safetensors"))
+                self._recordings[name] = self._loaded(f"{name}.safetensors")
             except RecordingError as error:
                 self._recordings[name] = error
         found = self._recordings[name]
         if isinstance(found, RecordingError):
             raise Missing(self._without_folders(found))
         return found
+
+    def _loaded(self, file: str) -> Recording:
+        return Recording.load(self._file(file))
 
     def timelines(self) -> list[Timeline]:
         try:

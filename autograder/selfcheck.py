@@ -1,16 +1,20 @@
 """`autograder.check("name")`: the grader's checks, run by the student on the notebook as it is now."""
 
+import secrets
 import sys
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from autograder import answering, checks, questionnaire, showing
 from autograder.evidence import AnsweredEvidence
+from labkit.recording import Recording
 
 # anybody may know it: the grader draws its inputs from a seed of its own
 PUBLIC_SEED = 20_240_229
 STUDENT = "student"  # the variable in which a notebook keeps whose it is
+# one for the session: what was audited is not audited again for the next question
+SALT = secrets.token_bytes(16)
 
 
 def check(name: str) -> float:
@@ -30,7 +34,26 @@ def evidence(namespace: dict[str, Any], folder: Path) -> AnsweredEvidence:
     """What there is to look at in a notebook's own process: its variables and the files beside it."""
     student = namespace.get(STUDENT)
     ask = partial(answering.respond, namespace)
-    return AnsweredEvidence([folder], student if isinstance(student, str) else "", PUBLIC_SEED, ask)
+    found = LiveEvidence([folder], student if isinstance(student, str) else "", PUBLIC_SEED, ask)
+    found.salt = SALT
+    return found
+
+
+class LiveEvidence(AnsweredEvidence):
+    """Evidence whose recordings are one object for as long as their file stays the same, from check to check."""
+
+    def _loaded(self, file: str) -> Recording:
+        path = self._file(file)
+        try:
+            state = path.stat()
+        except OSError:
+            return Recording.load(path)  # says what is wrong
+        return _read(path, state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, *_: int) -> Recording:
+    return Recording.load(path)
 
 
 def _namespace(caller: dict[str, Any]) -> dict[str, Any]:

@@ -407,3 +407,20 @@ def test_is_a_message_of_too_many_parts_refused():
     with pytest.raises(ChannelError, match="too many parts"):
         Channel(ours).receive()
     sender.join()
+
+
+def test_is_a_recording_read_again_only_when_its_file_changed(tmp_path, runs):
+    def seen():
+        return live_evidence({"student": "ada"}, tmp_path)
+
+    with pytest.raises(Missing, match=r"run\.safetensors"):
+        seen().recording("run")
+    runs["relu"].save(tmp_path / "run.safetensors")
+    first = seen()
+    assert seen().recording("run") is first.recording("run")
+    assert seen().salt == first.salt
+    runs["sigmoid"].save(tmp_path / "run.safetensors")
+    assert seen().recording("run").digest == runs["sigmoid"].digest != first.recording("run").digest
+    (tmp_path / "run.safetensors").write_bytes(b"cut off")
+    with pytest.raises(Missing):
+        seen().recording("run")

@@ -7,6 +7,10 @@ from autograder import course, grading, results
 from autograder.classroom import Kind, simulate
 from autograder.results import Result
 
+# Of a class's kinds: whole, in part, mistaken, empty, an error, a loop without end, fabricated, copied. The others
+# differ from these by an edit, which the tests of an assignment check in the process that they run in.
+USUAL = 8
+
 
 def graded(root: Path, lab: str, kinds: Sequence[Kind]) -> dict[str, Result]:
     """One student of each kind, really trained, really graded: {kind: result}."""

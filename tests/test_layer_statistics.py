@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simulated_class
 
 from autograder import checks, questionnaire
 from autograder.authoring import expand
 from autograder.classes.layer_statistics import ALL, LAYERS, own_numbers
 from autograder.classroom import MARKS, Kind
 from autograder.questions import layer_statistics as asked
+from autograder.results import Result
 from autograder.selfcheck import evidence
 from labkit import data, ensembles, initialisations, networks, theory
 from labkit.recording import Recording
@@ -229,3 +231,14 @@ def test_the_start_sizes_are_those_of_the_recordings(solved: Work) -> None:
 
 def test_a_simulated_student_quotes_numbers(solved: Work) -> None:
     assert all(np.isfinite(value) for value in own_numbers(solved.folder).values())
+
+
+@pytest.fixture(scope="session")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    return simulated_class.graded(tmp_path_factory.mktemp("statistics"), LAB, LAYERS[: simulated_class.USUAL])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", LAYERS[: simulated_class.USUAL], ids=lambda kind: kind.name)
+def test_does_each_kind_lose_exactly_its_own_points(graded: dict[str, Result], kind: Kind) -> None:
+    simulated_class.assert_loses(graded[kind.name], kind)

@@ -172,7 +172,8 @@ def _norms_told(network: Network) -> str:
 
 
 def through_time(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -> Figure:
-    """Norm of dloss/dh_t for each time step t on the fixed probe batch, log axis, before and after training.
+    """Norm of the memory's gradient for each time step t on the fixed probe batch, log axis, before and after training:
+    dloss/dh_t, and dloss/dc_t of an LSTM, whose cells hand the memory on.
 
     A tile for each recurrent network. The class was shown at the first step and is named at the last: a curve that
     falls to the left says that the first step hardly counts.
@@ -184,7 +185,7 @@ def through_time(recordings: Recordings, *, figure: Figure | SubFigure | None = 
     width = 6.5 if len(found) == 1 else 3.6
     margins = (1.0, 0.2, 0.8, 0.95)
     figure, grid = tiles(figure, 1, len(found), width, 3.2, sharey=True, margins=margins, grid={"wspace": 0.08})
-    title(figure, "Gradients through Time", "L2 norm of dloss/dh_t over the fixed probe batch")
+    title(figure, "Gradients through Time", "L2 norm of dloss/dh_t (of an LSTM: dloss/dc_t) over the fixed probe batch")
     handles = []
     for axes, network in zip(grid[0], found, strict=True):
         norms = positive(network.recording.through_time)
@@ -197,7 +198,7 @@ def through_time(recordings: Recordings, *, figure: Figure | SubFigure | None = 
         count_from(axes.xaxis)
         axes.set_title(network.label, fontsize=11)
         axes.set(xlabel="Time step t")
-    grid[0, 0].set_ylabel("‖dloss/dh_t‖")
+    grid[0, 0].set_ylabel("‖gradient of the memory‖")
     legend_below(figure, handles)
     return describe(figure, " ".join(["Gradient norm by time step, log scale.", *map(_time_told, found)]))
 

@@ -15,7 +15,7 @@ from labkit import deviations
 from labkit.deviations import OF_ITERATIONS, QUANTITIES, Quantity
 from labkit.experiments import Experiment
 from labkit.recording import Recording
-from labkit.replay import Floats, Replay
+from labkit.replay import Floats, Replay, replay
 
 STRETCHES = 8  # of S1's 50: a recording with a share f of forged epochs passes with a probability of (1 - f)^8
 TOGETHER = 8  # networks side by side: their parameters stay in the processor's cache
@@ -113,15 +113,18 @@ def mismatches(
     rounding decided how one of them goes on.
 
     They are replayed in the experiment's own kind of numbers. What is off there is looked at again in float64, which
-    adds no rounding of its own to the recording's.
+    adds no rounding of its own to the recording's, unless rounding decided before anything was suspicious.
     """
-    first = deviations.follow(recording, checkpoints, steps, e, e.dtype)
+    first = replay(recording, checkpoints, steps, e, e.dtype)
     mismatched, stormy = [], deviations.leaps(recording, first)
+    suspicion = deviations.suspicion(recording, first)
     for k, finding in enumerate(_firsts(recording, first)):
         if finding is None:
             continue
         calm = deviations.calm(recording, checkpoints[k], steps, e)
         stormy = stormy or not calm.all()
+        if deviations.first_suspicious(suspicion[k]) >= calm.sum() < len(calm):
+            continue
         again = deviations.follow(recording, [checkpoints[k]], steps, e)
         (finding,) = _firsts(recording, again)
         if finding is not None and calm[finding.iteration - int(again.start[0]) - 1]:

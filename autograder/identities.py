@@ -19,6 +19,7 @@ from labkit.replay import moments_of
 
 Floats = NDArray[np.float64]
 UNDERFLOW = 1e-16  # of a gradient like this float32 holds no square, and beside its 1e-8 Adam makes nothing of it
+DOUBT = 0.1  # nats: below it most of a mini-batch is classified without
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ def of(e: Experiment) -> tuple[str, ...]:
 
 
 def _softmax(recording: Recording, _: Experiment, rows: int) -> Floats:
-    """Where a mini-batch is classified without doubt, p - y is rounding itself: its layer's usual size is the scale."""
-    size = recording.statistic("abs_mean")[:rows, -1].astype(np.float64)
-    usual = np.maximum(size, np.median(size)) if rows else size
-    shares: Floats = theory.softmax_residual(recording)[:rows] * size / np.maximum(usual, np.finfo(np.float64).tiny)
+    """Of what is classified without doubt, p is rounded at 1, so that p - y is rounding itself; the loss is about as
+    large as |p - y| there."""
+    with np.errstate(invalid="ignore"):
+        doubt = np.minimum(1, np.maximum(recording.loss[:rows].astype(np.float64), 0) / DOUBT)
+    shares: Floats = theory.softmax_residual(recording)[:rows] * doubt
     return shares
 
 

@@ -168,24 +168,28 @@ def _launch(
     # -P: the folder we stand in may hold a student's labkit.py
     module = [sys.executable, "-P", "-m", "autograder.nursery"]
     command = [*outer, *module, str(theirs.fileno()), around.to_json(), *(["--fresh"] if fresh else [])]
-    with theirs:
-        process = subprocess.Popen(
-            command,
-            cwd="/",
-            env=_environment(around),
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-    control = Channel(ours)
-    try:
-        control.receive(time.monotonic() + WARM_UP)
-    except ChannelError as error:
-        process.kill()
-        said = (process.communicate()[1] or b"").decode(errors="replace").strip().rsplit("\n", 1)[-1]
-        raise WorkersError(f"students' processes cannot be started: {said or error}") from error
+    # a file: a pipe that nobody reads would stop who writes to it
+    with tempfile.TemporaryFile() as errors:
+        with theirs:
+            process = subprocess.Popen(
+                command,
+                cwd="/",
+                env=_environment(around),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+        control = Channel(ours)
+        try:
+            control.receive(time.monotonic() + WARM_UP)
+        except ChannelError as error:
+            process.kill()
+            process.wait()
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip().rsplit("\n", 1)[-1]
+            raise WorkersError(f"students' processes cannot be started: {said or error}") from error
     return process, control
 
 

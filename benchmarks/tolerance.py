@@ -137,7 +137,7 @@ def off(recording: Recording, e: Experiment, epochs: range | None = None) -> Dev
         some = range(first, min(first + 10, epochs.stop))
         starts = [taken.index(epoch * e.iterations_per_epoch) for epoch in some]
         ends = [taken.index((epoch + 1) * e.iterations_per_epoch) for epoch in some]
-        again = deviations.follow(recording, starts, e.iterations_per_epoch, e, e.dtype)
+        again = deviations.follow(recording, starts, e.iterations_per_epoch, e, e.dtype, deviations.SUSPICIOUS)
         note(deviations.of_iterations(recording, again))
         note(deviations.of_ends(recording, again))
         note(deviations.of_probes(recording, deviations.follow_probes(recording, ends, e), ends))

@@ -25,7 +25,8 @@ _TINY = float(np.finfo(np.float32).tiny)  # a network that died has gradients an
 # A step that throws weights further than this share of a layer's own norm makes the rounding of float32 as large, and
 # what follows another run; a training that learns moves its weights by a hundredth of it and less.
 LEAP = 0.5
-SUSPICIOUS = 0.1  # of the tolerance: from here on kinks are tried on their other side
+CERTAIN = 1.0  # times the tolerance: beyond it, a stretch has its kinks tried on their other side,
+SUSPICIOUS = 0.1  # beginning with those before the first iteration that is beyond this
 MOST_KINKS = 24  # that are tried at once, the latest before the mismatch
 ROUNDS = 8  # kinks that may lie on another side in one stretch
 SHAKE = 4 * float(np.finfo(np.float32).eps)
@@ -367,22 +368,40 @@ def worst(off: Mapping[str, Floats]) -> Floats:
 
 
 _Found = TypeVar("_Found", Replay, Probes)
-_Again = Callable[[Sequence[int], Sequence[Sequence[Kink]]], _Found]  # from checkpoints, each with its turned kinks
+# from checkpoints, each with its turned kinks, so many iterations
+_Again = Callable[[Sequence[int], Sequence[Sequence[Kink]], int], _Found]
 _Off = Callable[[Sequence[int], _Found], Floats]  # (K, N) deviations of what was found from these checkpoints
 
 
 def follow(
-    recording: Recording, checkpoints: Sequence[int], steps: int, e: Experiment, dtype: DTypeLike = np.float64
+    recording: Recording,
+    checkpoints: Sequence[int],
+    steps: int,
+    e: Experiment,
+    dtype: DTypeLike = np.float64,
+    asked: float = CERTAIN,
 ) -> Replay:
-    """A replay on those sides of its kinks that the recording took; see `labkit.replay.replay`."""
+    """A replay on those sides of its kinks that the recording took, where it deviates by more than `asked`; see
+    `labkit.replay.replay`."""
 
-    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]]) -> Replay:
-        return replay(recording, chosen, steps, e, dtype, turned)
+    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]], rows: int) -> Replay:
+        return replay(recording, chosen, rows, e, dtype, turned)
 
     def off(_: Sequence[int], found: Replay) -> Floats:
-        return np.where(comparable(recording, found), worst(of_iterations(recording, found)), 0)
+        return suspicion(recording, found)
 
-    return _on_its_sides(checkpoints, again, off)
+    return _on_its_sides(checkpoints, again, off, steps, asked)
+
+
+def suspicion(recording: Recording, again: Replay) -> Floats:
+    """(K, N + 1) the largest deviations of each iteration that can be compared, and of what stands at the end, in units
+    of the tolerances."""
+    shared = comparable(recording, again)
+    rows = np.where(shared, worst(of_iterations(recording, again)), 0)
+    shares = [off / QUANTITIES[name].tolerance for name, off in of_ends(recording, again).items()]
+    ends = np.stack(shares).max(axis=(0, -1))
+    # there is no end within an epoch, nor one to compare behind a leap
+    return np.column_stack([rows, np.where(shared.all(axis=1), np.nan_to_num(ends, nan=0.0, posinf=np.inf), 0)])
 
 
 def calm_probe(recording: Recording, checkpoint: int, e: Experiment) -> bool:
@@ -395,49 +414,52 @@ def calm_probe(recording: Recording, checkpoint: int, e: Experiment) -> bool:
 def follow_probes(recording: Recording, checkpoints: Sequence[int], e: Experiment) -> Probes:
     """What the probe batch shows, on those sides of its kinks that the recording took; see `labkit.replay.probe`."""
 
-    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]]) -> Probes:
+    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]], _: int) -> Probes:
         return probe(recording, chosen, e, turned)
 
     def off(chosen: Sequence[int], found: Probes) -> Floats:
         recorded = recording.probe_gradient[probe_rows(recording, chosen)].astype(np.float64)
         return worst(_probe_gradient(recorded, found))[:, None]
 
-    return _on_its_sides(checkpoints, again, off)
+    return _on_its_sides(checkpoints, again, off, 1, SUSPICIOUS)
 
 
-def _on_its_sides(checkpoints: Sequence[int], again: _Again[_Found], off: _Off[_Found]) -> _Found:
-    found = again(checkpoints, ())
+def _on_its_sides(
+    checkpoints: Sequence[int], again: _Again[_Found], off: _Off[_Found], rows: int, asked: float
+) -> _Found:
+    """What `again` gives, those that deviate by more than `asked` with their kinks on the recording's sides."""
+    found = again(checkpoints, (), rows)
     deviations = off(checkpoints, found)
-    for k in np.flatnonzero((deviations > SUSPICIOUS).any(axis=1)).tolist():
-        better = _other_sides(checkpoints[k], again, off, found.kinks[k], deviations[k])
+    for k in np.flatnonzero((deviations > asked).any(axis=1)).tolist():
+        better = _other_sides(checkpoints[k], again, off, rows, found.kinks[k], deviations[k])
         if better is not None:
-            _put(found, k, *better)
+            _put(found, k, better, 0)
     return found
 
 
 def _other_sides(
-    checkpoint: int, again: _Again[_Found], off: _Off[_Found], kinks: Sequence[Kink], deviations: Floats
-) -> tuple[_Found, int] | None:
+    checkpoint: int, again: _Again[_Found], off: _Off[_Found], rows: int, kinks: Sequence[Kink], deviations: Floats
+) -> _Found | None:
     """One stretch once more, with kinks turned for as long as that mends its first suspicious iteration."""
-    best: tuple[_Found, int] | None = None
+    best: _Found | None = None
     turned: tuple[Kink, ...] = ()
     for _ in range(ROUNDS):
-        at = _first_suspicious(deviations)
+        at = first_suspicious(deviations)
         tries = [kink for kink in kinks if kink.row <= at and kink not in turned][-MOST_KINKS:]
         if at == len(deviations) or not tries:
             break
-        chosen = [checkpoint] * len(tries)
-        found = again(chosen, [(*turned, kink) for kink in tries])
-        after = off(chosen, found)
-        winner = max(range(len(tries)), key=lambda k: (_first_suspicious(after[k]), -after[k][at]))
-        if _first_suspicious(after[winner]) <= at and not after[winner][at] < deviations[at] / 2:
+        # what comes after that iteration does not tell them apart
+        sides, some = [(*turned, kink) for kink in tries], [checkpoint] * len(tries)
+        after = off(some, again(some, sides, min(at + 1, rows)))[:, : at + 1]
+        winner = min(range(len(tries)), key=lambda k: (-first_suspicious(after[k]), after[k][at]))
+        if first_suspicious(after[winner]) <= at and not after[winner][at] < deviations[at] / 2:
             break
-        best, turned = (found, winner), (*turned, tries[winner])
-        kinks, deviations = found.kinks[winner], after[winner]
+        best, turned = again([checkpoint], [sides[winner]], rows), sides[winner]
+        kinks, deviations = best.kinks[0], off([checkpoint], best)[0]
     return best
 
 
-def _first_suspicious(deviations: Floats) -> int:
+def first_suspicious(deviations: Floats) -> int:
     """The first iteration that rounding alone does not explain; the number of iterations when there is none."""
     wrong = deviations > SUSPICIOUS
     return int(wrong.argmax()) if wrong.any() else len(wrong)

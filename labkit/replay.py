@@ -224,12 +224,13 @@ class _Stretches:
         return {name: values.swapaxes(0, 1) for name, values in found.items()}
 
     def _batch(self) -> tuple[Floats, Ints]:
-        """Images (K, batch, ...) and labels (K, batch) of the next iteration."""
+        """Images (K, batch, ...) and labels (K, batch) of the next iteration; those of one stretch, (batch, ...) and
+        (batch,), where all go side by side through the same."""
         at = (divmod(int(start) + self.done, self.e.iterations_per_epoch) for start in self.start)
         chosen = [_order(self.e, epoch)[batch] for epoch, batch in at]
         if len({len(indices) for indices in chosen}) > 1:
             raise RecordingError("these stretches have mini-batches of different sizes: replay them one by one")
-        indices = np.stack(chosen)
+        indices = np.stack(chosen) if (self.start != self.start[0]).any() else chosen[0]
         return self.images[indices].astype(self.parameters.dtype, copy=False), self.labels[indices]
 
     def _change(self, g: Floats) -> Floats:

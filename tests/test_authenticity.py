@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from autograder import identities
 from autograder.authenticity import examine
 from autograder.checks import Failed
+from autograder.questions import recurrent_gradients
 from labkit.experiments import experiment
 from labkit.recording import Recording
 from labkit.training import train
@@ -226,3 +228,15 @@ def test_a_run_cannot_claim_to_have_exploded(short, tmp_path) -> None:
     )
     with pytest.raises(Failed, match="a replay of your run"):
         examine(Recording.load(forged.save(tmp_path / "x")), short)
+
+
+@pytest.mark.parametrize("student", ["ada", "chidi"])
+def test_runs_that_classify_nearly_all_without_doubt_are_accepted(student: str) -> None:
+    e = recurrent_gradients.loudest(student).replace(gain=1.15, clip_norm=1.0, learning_rate=0.1, epochs=5)
+    recording = train(e, device="cpu", progress=False)
+    assert np.median(recording.loss) < 1e-3
+    examine(recording, e)
+    doubled = recording.gradient.copy()
+    doubled[:, -1, 0] += 1e-3 * doubled[:, -1, 2]
+    with pytest.raises(Failed, match="adds up to 0"):
+        identities.holds(replace(recording, gradient=doubled), e, recording.iterations)

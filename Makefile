@@ -6,9 +6,9 @@ PYTHON ?= python3
 # nbgrader looks for `jupyter` and `alembic` on PATH
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test lint format bench hostile lab clean
+.PHONY: help setup demo test test-slow lint format bench hostile lab clean
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready ## make the environment in .venv
 
@@ -23,8 +23,12 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: setup ## the whole life of the lab for a simulated class of 8, in ./demo
 	$(BIN)/autograder demo
 
-test: setup ## the tests
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+test: setup ## the tests, but for those marked slow: whole classes, all hostile submissions, the demonstration
+	@echo 'left out: the tests that are marked slow; `make test-slow` runs those'
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow"
+
+test-slow: setup ## the tests that `make test` leaves out
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m slow
 
 lint: setup ## style and types
 	$(BIN)/ruff check

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Outcome = Literal["passed", "failed", "skipped", "broken"]
+Outcome = Literal["passed", "failed", "skipped", "broken", "unexecuted"]
+OPEN: tuple[Outcome, ...] = ("broken", "unexecuted")  # nothing is known yet: no marks are given, and none are lost
 
 
 class Failed(Exception):
@@ -23,6 +24,10 @@ class Failed(Exception):
 
 class Missing(Failed):
     """What the check looks at is not there: no recording, no function, no value."""
+
+
+class NeedsExecution(Exception):
+    """The check looks at what only the student's code can tell, and that is not run."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one check. `broken` goes to the staff: no marks taken and none given."""
+    """What came of one check. `broken` goes to the staff, `unexecuted` waits for a grading that runs the notebook."""
 
     check: str
     outcome: Outcome
@@ -96,13 +101,15 @@ def _examine(one: Check, evidence: Any) -> Verdict:
         one.examine(evidence)
     except Failed as failure:
         return verdict("failed", found=failure.found, help=failure.help)
+    except NeedsExecution:
+        return verdict("unexecuted", found="the notebook was not run; only what was recorded has been looked at")
     except Exception as error:
         return verdict("broken", found=f"the check stopped with {type(error).__name__}", trace=traceback.format_exc())
     return verdict("passed")
 
 
 def _skipped(one: Check, blocking: Verdict) -> Verdict:
-    outcome: Outcome = "broken" if blocking.outcome == "broken" else "skipped"
+    outcome: Outcome = blocking.outcome if blocking.outcome in OPEN else "skipped"
     found = f"not looked at, because this has to hold first: {blocking.sentence}"
     return Verdict(one.name, outcome, 0.0, one.points, one.sentence, found=found)
 
@@ -116,5 +123,5 @@ def earned(verdicts: Iterable[Verdict]) -> float:
 
 
 def needs_person(verdicts: Iterable[Verdict]) -> bool:
-    """Did a check break, so that a person has to look?"""
-    return any(v.outcome == "broken" for v in verdicts)
+    """Did a check break, or was one not run, so that a person has to see to it?"""
+    return any(v.outcome in OPEN for v in verdicts)

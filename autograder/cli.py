@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from autograder.auditing import Audited
     from autograder.grading import Outcome
+    from autograder.marking import How
     from autograder.regrading import Regraded
     from autograder.similarity import Similarities
 
@@ -204,13 +205,24 @@ def simulate(name: str, students: int, seed: int, jobs: int | None, course: Path
 @main.command()
 @name_argument
 @click.argument("students", nargs=-1, metavar="[STUDENT]...")
+@click.option("--student", "more", multiple=True, metavar="STUDENT", help="One of the students; may be given again.")
+@click.option("--evidence-only", is_flag=True, help="Run no student's code: recordings and recorded answers alone.")
+@click.option("--execute", is_flag=True, help="Run every training anew, and grade the recordings that come of it.")
 @click.option("--force", is_flag=True, help="Grade again what did not change, too.")
 @click.option("--explain", nargs=2, metavar="STUDENT QUESTION", help="Show the evidence behind one mark instead.")
 @jobs_option
 @course_option
 @debug
 def grade(
-    name: str, students: Sequence[str], force: bool, explain: tuple[str, str] | None, jobs: int | None, course: Path
+    name: str,
+    students: Sequence[str],
+    more: Sequence[str],
+    evidence_only: bool,
+    execute: bool,
+    force: bool,
+    explain: tuple[str, str] | None,
+    jobs: int | None,
+    course: Path,
 ) -> None:
     """Grade what was handed in of the lab NAME into nbgrader's gradebook, by default everybody's.
 
@@ -218,14 +230,23 @@ def grade(
     Example:
       autograder grade vanishing_gradients
       autograder grade vanishing_gradients ada bela --force
+      autograder grade vanishing_gradients --evidence-only
       autograder grade vanishing_gradients --explain ada model_loss
+
+    Recordings that were handed in are not trained again: the notebook's training cells find them. --execute takes them
+    away. --evidence-only runs no notebook; what only a function can show then waits for a grading that does. The log of
+    each student is in results/NAME/logs. The exit code is 0 when every submission has an outcome.
     """
+    if evidence_only and execute:
+        raise click.UsageError("--evidence-only runs nothing, --execute runs everything: say one of them")
     from autograder import grading
 
     if explain:
         _explain(course, name, *explain)
         return
-    outcomes = grading.grade(course, name, list(students) or None, jobs=jobs or _cores(), force=force)
+    how: How = "evidence" if evidence_only else "execute" if execute else "run"
+    who = [*students, *more] or None
+    outcomes = grading.grade(course, name, who, jobs=jobs or _cores(), force=force, how=how)
     _show(course, name, outcomes, {})
     _fail_if_failed(outcomes)
 

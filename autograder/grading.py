@@ -10,15 +10,16 @@ import json
 import re
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from autograder import gradebook, marking, results, scratch, submission
+from autograder import gradebook, logs, marking, results, scratch, submission
 from autograder.gradebook import GradebookError
-from autograder.marking import GradingError, Task
+from autograder.marking import GradingError, How, Task
 from autograder.mending import MendingError
 from autograder.results import Outputs, Result
 from autograder.submission import SubmissionError
@@ -30,6 +31,7 @@ __all__ = ["GradingError", "Outcome", "feedback", "grade"]
 # nbgrader looks for students by a pattern, and names files after them
 NAME = re.compile(r"[\w@.,' -]+")
 TIMESTAMP = "timestamp.txt"
+WORDS = {"graded": "graded", "refused": "refused", "person": "for a person", "failed": "failed"}
 
 Marked = tuple[Result, Outputs, bool]  # the last one: was it there already?
 
@@ -54,22 +56,31 @@ def grade(
     *,
     jobs: int = 2,
     force: bool = False,
+    how: How = "run",
     progress: bool = True,
 ) -> list[Outcome]:
     """Grade what was handed in, by default by everybody; one outcome for each student, in the order of their names.
 
-    What did not change since it was graded is not graded again, unless `force`. Raises `GradingError` or
+    `how` says what is run: the notebook beside the recordings that were handed in ("run"), nothing ("evidence"), or the
+    notebook alone, with every training ("execute"). What did not change since it was graded is not graded again, unless
+    `force`, nor by its evidence what was run before. Each student's log is in results/. Raises `GradingError` or
     `GradebookError` when the course or the assignment cannot be graded at all; a bad submission raises nothing.
     """
     from autograder.preprocessors import limits_of
 
     course = course.absolute()
-    task = marking.prepare(course, assignment, limits_of(gradebook.settings(course)))
+    plain = marking.prepare(course, assignment, limits_of(gradebook.settings(course)))
+    task, instead = plain.graded_by(how), (plain,) if how == "evidence" else ()
     who = chosen(course, assignment, students)
     known = gradebook.recorded(course, assignment)
     try:
-        with scratch.alone(course), _class(task, who, jobs, force) as marked, bar_over(len(who), progress) as bar:
-            return [_settled(task, one, marked[one], force or one not in known, bar) for one in who]
+        with (
+            scratch.alone(course),
+            _class(task, instead, who, jobs, force) as marked,
+            bar_over(len(who), progress) as bar,
+        ):
+            table = RunningTable(bar)
+            return [table.add(_settled(task, one, marked[one], force or one not in known)) for one in who]
     except scratch.BusyError as error:
         raise GradingError(str(error)) from error
 
@@ -111,12 +122,14 @@ def folder_of(task: Task, student: str) -> Path:
 
 
 @contextlib.contextmanager
-def _class(task: Task, students: Sequence[str], jobs: int, force: bool) -> Iterator[dict[str, Future[Marked]]]:
+def _class(
+    task: Task, instead: Sequence[Task], students: Sequence[str], jobs: int, force: bool
+) -> Iterator[dict[str, Future[Marked]]]:
     """The results of all students, on their way; what has not begun when we leave early never begins."""
     workers = _Workers()
     pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="grading")
     try:
-        yield {student: pool.submit(_mark, task, student, workers, force) for student in students}
+        yield {student: pool.submit(_mark, task, instead, student, workers, force) for student in students}
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         workers.close()
@@ -141,33 +154,56 @@ class _Workers:
                 self._nursery.close()
 
 
-def _mark(task: Task, student: str, workers: _Workers, force: bool) -> Marked:
+def _mark(task: Task, instead: Sequence[Task], student: str, workers: _Workers, force: bool) -> Marked:
     if not NAME.fullmatch(student) or student.startswith("."):
         raise SubmissionError(f"nbgrader cannot grade a student called {student!r}: rename the folder in submitted/")
     folder = folder_of(task, student)
-    stored = None if force else marking.stored_result(task, student, folder)
-    if stored is not None:
-        return (*stored, True)
+    for known in () if force else (*instead, task):
+        if (stored := marking.stored_result(known, student, folder)) is not None:
+            return (*stored, True)
     return (*marking.fetch(task, student, folder, workers, force=True), False)
 
 
 # Stage 2
 
 
-def _settled(task: Task, student: str, marked: "Future[Marked]", anew: bool, bar: Any) -> Outcome:
-    """A student's outcome, once nbgrader has it too. Whatever goes wrong here stops nobody else."""
+class RunningTable:
+    """How many came to which end so far, beside the bar."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+        self.counts: Counter[str] = Counter()
+
+    def add(self, outcome: Outcome) -> Outcome:
+        self.counts[outcome.status] += 1
+        self.bar.set_postfix({WORDS[status]: number for status, number in self.counts.items()}, refresh=False)
+        self.bar.update()
+        return outcome
+
+
+def _settled(task: Task, student: str, marked: "Future[Marked]", anew: bool) -> Outcome:
+    """A student's outcome, written down. Whatever goes wrong here stops nobody else."""
+    outcome, result = _stored(task, student, marked, anew)
+    if not outcome.cached:
+        with contextlib.suppress(OSError):  # a full disk was said already, by what is more than a log
+            logs.write(task.course, task.assignment, student, outcome.status, outcome.reason, result)
+    return outcome
+
+
+def _stored(task: Task, student: str, marked: "Future[Marked]", anew: bool) -> tuple[Outcome, Result | None]:
+    """A student's outcome, once nbgrader has it too, and the result if there is one."""
+    result: Result | None = None
     try:
         result, outputs, stored = marked.result()
         cached = stored and not anew and is_recorded(task, result)
         if not cached:
             record(task, result, outputs)
     except (SubmissionError, GradebookError) as error:
-        return Outcome(student, "refused", str(error))
+        return Outcome(student, "refused", str(error)), result
     except Exception as error:
-        return Outcome(student, "failed", f"the grader stopped with {type(error).__name__}: {error}")
-    finally:
-        bar.update()
-    return Outcome(student, result.status, result.reason, result.score, result.max_score, result.seconds, cached)
+        return Outcome(student, "failed", f"the grader stopped with {type(error).__name__}: {error}"), result
+    found = (result.status, result.reason, result.score, result.max_score, result.seconds, cached)
+    return Outcome(student, *found), result
 
 
 def record(task: Task, result: Result, outputs: Outputs) -> None:

@@ -12,19 +12,31 @@ import math
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 import autograder
 import labkit
-from autograder import answers, checks, mending, questionnaire, results, sandbox, scratch, submission, worker
-from autograder.checks import Question
+from autograder import (
+    answers,
+    checks,
+    figures,
+    journal,
+    mending,
+    questionnaire,
+    results,
+    sandbox,
+    scratch,
+    submission,
+    worker,
+)
+from autograder.checks import NeedsExecution, Question
 from autograder.evidence import TIMELINE, AnsweredEvidence
 from autograder.limits import Limits
 from autograder.mending import MendingError, Notebook
@@ -45,7 +57,13 @@ VERSIONS = ("torch", "numpy", "matplotlib", "ipython")
 # of the JSON of replies: a whole submission of the labs has 1 to 2 million
 LONGEST_REPLY = 8 * 2**20
 MOST_KEPT = 32 * 2**20
+NOT_RUN = "nothing was run"
 QUESTIONS = "questions"  # the folder of the modules that only checks stand in
+
+
+# what a grading runs: the notebook beside the recordings that were handed in, which its training cells find; nothing,
+# for recordings and answers.json alone; or the notebook without those recordings, every training anew
+How = Literal["run", "evidence", "execute"]
 
 
 class GradingError(Exception):
@@ -65,6 +83,13 @@ class Task:
     secret: bytes
     execution: str  # stands for what decides what a student's process does: the release, the limits, our code
     base: str  # stands for all of the above and for the checks
+    how: How = "run"
+
+    def graded_by(self, how: How) -> "Task":
+        """The same, graded in that way; `evidence` and `execute` have keys of their own."""
+        execution, base = (digest if how == "run" else _digest(digest.encode(), how.encode())
+                           for digest in (self.execution, self.base))  # fmt: skip
+        return replace(self, how=how, execution=execution, base=base)
 
     def key(self, handed_in: Submission) -> str:
         """Changes with anything that could change a mark."""
@@ -210,7 +235,14 @@ def mark(task: Task, student: str, folder: Path, nursery: Callable[[], Nursery])
         notebook, remarks = mended(task, handed_in)
     except (SubmissionError, MendingError) as error:
         return refusal(task, student, key, str(error)), Outputs({}, {})
-    result, outputs = _marked(task, handed_in, notebook, nursery())
+    if task.how == "evidence":
+        result, outputs = _marked_unrun(task, handed_in), Outputs({}, {})
+    else:
+        result, outputs = _marked(task, handed_in, notebook, nursery())
+    drawn = figures.handed_in(handed_in.read(handed_in.notebook), figures.drawing(task.released["cells"]))
+    shown = {cell["id"]: drawn[source] for cell in notebook["cells"]
+             if (source := cell["source"].strip()) in drawn and cell["id"] not in outputs.cells}  # fmt: skip
+    outputs = replace(outputs, cells={**shown, **outputs.cells})
     return replace(result, key=key, remarks=(*handed_in.remarks, *remarks, *result.remarks)), outputs
 
 
@@ -237,8 +269,11 @@ def _marked(task: Task, handed_in: Submission, notebook: Notebook, nursery: Nurs
         given, made = Path(files) / "given", Path(files) / "made"
         handed_in.copy(given)
         cells = code_cells(notebook, task)
-        with Sitting(nursery, partial(_place, room, handed_in), cells, task.limits) as sitting:
+        anew = task.how == "execute"
+        with Sitting(nursery, partial(_place, room, handed_in, anew), cells, task.limits) as sitting:
             submission.take_files(sitting.place / worker.WORK, made, MADE, MOST_MADE)
+            if anew:
+                _put_away(given, made)
             evidence = NotedEvidence([given, made], handed_in.student, sitting.ask)
             questions = {id: examine(task, id, evidence, sitting.ended) for id in task.questions}
         kept = Kept(cells, evidence.exchanges, evidence.looked_at, _files(given, made))
@@ -252,6 +287,46 @@ def _marked(task: Task, handed_in: Submission, notebook: Notebook, nursery: Nurs
     )
     ended = {id: [_word(why)] for id, why in sitting.left_out.items()}
     return result, Outputs({**sitting.run.outputs, **ended}, sitting.run.numbers)
+
+
+def _marked_unrun(task: Task, handed_in: Submission) -> Result:
+    """What the recordings and answers.json say by themselves; no code of the student's is run."""
+    started = time.perf_counter(), time.process_time()
+    with scratch.folder() as files:
+        given, made = Path(files) / "given", Path(files) / "made"
+        handed_in.copy(given)
+        made.mkdir()
+        said = journal.read(given)
+
+        def ask(request: dict[str, Any]) -> Any:
+            if request["do"] != "value" or request["name"] not in said:
+                raise NeedsExecution
+            return said[request["name"]]
+
+        evidence = NotedEvidence([given], handed_in.student, ask)
+        questions = {id: examine(task, id, evidence, "") for id in task.questions}
+        kept = Kept([], evidence.exchanges, evidence.looked_at, _files(given, made))
+        digest = results.keep(task.course, task.assignment, handed_in.student, kept, made)
+    return Result(
+        handed_in.student,
+        task.assignment,
+        "",
+        "person" if (reason := reason_for_person(questions.values())) else "graded",
+        questions,
+        reason=reason,
+        protection=NOT_RUN,
+        seconds=time.perf_counter() - started[0],
+        cpu=time.process_time() - started[1],
+        evidence=digest,
+        submission=handed_in.digest(),
+        execution=task.execution,
+    )
+
+
+def _put_away(given: Path, made: Path) -> None:
+    """Where everything is run anew, a recording that the run makes takes the place of the one that was handed in."""
+    for path in made.glob("*.safetensors"):
+        (given / path.name).unlink(missing_ok=True)
 
 
 def _files(given: Path, made: Path) -> list[File]:
@@ -274,24 +349,28 @@ def _word(why: str) -> Output:
     return {"output_type": "error", "ename": "Ended", "evalue": why, "traceback": [why]}
 
 
-def _place(room: str, handed_in: Submission) -> Path:
-    """A private place for one process: the submission's files to work on, and a home."""
+def _place(room: str, handed_in: Submission, anew: bool) -> Path:
+    """A private place for one process: the submission's files to work on, its recordings only where they are not made
+    anew, and a home."""
     place = Path(tempfile.mkdtemp(prefix="place-", dir=room))
     handed_in.copy(place / worker.WORK)
+    if anew:
+        for path in (place / worker.WORK).rglob("*.safetensors"):
+            path.unlink()
     (place / worker.HOME).mkdir()
     return place
 
 
 def _summary(task: Task, student: str, questions: dict[str, QuestionResult], sitting: Sitting) -> Result:
-    person = [question.title for question in questions.values() if question.needs_person]
+    reason = reason_for_person(questions.values())
     left_out = [f"The cell {cell} was left out: {why}." for cell, why in sitting.left_out.items()]
     return Result(
         student,
         task.assignment,
         "",
-        "person" if person else "graded",
+        "person" if reason else "graded",
         questions,
-        reason=reason_for_person(person),
+        reason=reason,
         remarks=tuple(left_out),
         ended=sitting.ended,
         stopped=tuple(sitting.run.stopped),
@@ -301,19 +380,28 @@ def _summary(task: Task, student: str, questions: dict[str, QuestionResult], sit
     )
 
 
-def reason_for_person(titles: Sequence[str]) -> str:
-    """Why a person has to look at these questions; empty without any."""
-    return f"a check went wrong by itself in {', '.join(titles)}" if titles else ""
+def reason_for_person(questions: Collection[QuestionResult]) -> str:
+    """Why a person has to see to some of these questions; empty without any."""
+    found = []
+    for outcome, words in (
+        ("broken", "a check went wrong by itself in"),
+        ("unexecuted", "the notebook has to be run for"),
+    ):
+        if titles := [q.title for q in questions if any(verdict.outcome == outcome for verdict in q.verdicts)]:
+            found.append(f"{words} {', '.join(titles)}")
+    return "; ".join(found)
 
 
 def code_cells(notebook: Notebook, task: Task) -> list[dict[str, str]]:
     """What is run: every code cell but the tests, whose outputs are the grader's, copies of them, and blanks that
-    were put back: they would take the place of an answer that the student moved into another cell."""
+    were put back: they would take the place of an answer that the student moved into another cell.
+    Figures are drawn only where everything is run anew."""
+    drawing: Collection[str] = () if task.how == "execute" else figures.drawing(task.released["cells"])
     tests = {cell["source"].strip() for cell in task.released["cells"] if mending.is_test(cell)}
     return [
         {"id": cell["id"], "source": cell["source"]}
         for cell in notebook["cells"]
-        if cell["cell_type"] == "code" and cell["source"].strip() and cell["source"].strip() not in tests
+        if cell["cell_type"] == "code" and cell["source"].strip() and cell["source"].strip() not in {*tests, *drawing}
         if not mending.is_blank_put_back(cell)
     ]
 

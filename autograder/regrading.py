@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from autograder import answers, gradebook, grading, marking, results, scratch, submission
 from autograder.checks import Verdict
+from autograder.evidence import TIMELINE
 from autograder.gradebook import GradebookError
 from autograder.marking import GradingError, NotedEvidence, Task
 from autograder.results import Exchange, Kept, QuestionResult, Result
@@ -126,20 +127,23 @@ def _again(task: Task, before: Result, handed_in: Submission) -> tuple[Result, l
     with scratch.folder() as room:
         # a copy, in which no link leads anywhere
         handed_in.copy(Path(room))
+        for file in kept.files:
+            if file.made and file.name != TIMELINE:  # it was looked at in the place of the one that was handed in
+                (Path(room) / file.name).unlink(missing_ok=True)
         stored = StoredReplies(kept)
         evidence = NotedEvidence([Path(room), made], before.student, stored.ask)
         found = {id: _examined(task, id, before, evidence, stored) for id in before.questions}
     needing = [id for id, question in found.items() if question is None]
     questions = {id: found[id] or _kept_mark(known, task.points[id]) for id, known in before.questions.items()}
-    person = [question.title for question in questions.values() if question.needs_person]
+    reason = marking.reason_for_person(questions.values())
     # what grading would execute anew keeps the key of the old execution
     current = not needing and before.execution == task.execution
     after = replace(
         before,
         questions=questions,
         key=task.key(handed_in) if current else before.key,
-        status="person" if person else "graded",
-        reason=marking.reason_for_person(person),
+        status="person" if reason else "graded",
+        reason=reason,
     )
     return after, needing
 

@@ -2,11 +2,12 @@
 
 import secrets
 import sys
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from autograder import answering, checks, questionnaire, showing
+from autograder import answering, answers, checks, journal, questionnaire, showing
 from autograder.evidence import AnsweredEvidence
 from labkit.recording import Recording
 
@@ -24,13 +25,16 @@ def check(name: str) -> float:
     """
     question = questionnaire.find(name)
     namespace = _namespace(sys._getframe(1).f_globals)
-    verdicts = checks.run(question, evidence(namespace, Path.cwd()))
+    live = evidence(namespace, Path.cwd())
+    verdicts = checks.run(question, live)
+    if _shell() is not None:
+        journal.note(Path.cwd(), live.said)
     said = (question.title, verdicts, question.points)
     _show(showing.as_html(*said), showing.as_text(*said))
     return checks.earned(verdicts)
 
 
-def evidence(namespace: dict[str, Any], folder: Path) -> AnsweredEvidence:
+def evidence(namespace: dict[str, Any], folder: Path) -> "LiveEvidence":
     """What there is to look at in a notebook's own process: its variables and the files beside it."""
     student = namespace.get(STUDENT)
     ask = partial(answering.respond, namespace)
@@ -40,7 +44,19 @@ def evidence(namespace: dict[str, Any], folder: Path) -> AnsweredEvidence:
 
 
 class LiveEvidence(AnsweredEvidence):
-    """Evidence whose recordings are one object for as long as their file stays the same, from check to check."""
+    """Evidence whose recordings are one object for as long as their file stays the same, from check to check, and that
+    remembers what variables were asked for."""
+
+    def __init__(self, folders: Sequence[Path], student: str, seed: int, ask: Callable[[dict[str, Any]], Any]) -> None:
+        super().__init__(folders, student, seed, ask)
+        self.said: dict[str, Any] = {}  # replies by the name of the variable
+
+    def value(self, name: str) -> Any:
+        request = answers.value_request(name)
+        reply = self.ask(request)
+        if "value" in reply:
+            self.said[name] = reply
+        return answers.value_of(request, reply)
 
     def _loaded(self, file: str) -> Recording:
         path = self._file(file)

@@ -15,6 +15,7 @@ WORDS = {
     "failed": ("✗", "does not hold yet"),
     "skipped": ("–", "not looked at"),
     "broken": ("!", "needs a person: the check itself went wrong, no marks are lost by it"),
+    "unexecuted": ("…", "needs an execution"),
 }
 UNKNOWN = ("?", "unknown")
 

@@ -51,6 +51,8 @@ def _settle(place: Path, limits: Limits, keep: int) -> None:
     os.chdir(place / WORK)
     # behind everything installed, so that a student's labkit.py hides nothing of ours
     sys.path[:] = [*(path for path in sys.path if path), str(place / WORK)]
+    # a grading in the background of a shell ignores it, and so would all that it starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _limit(limits)
     _seed()
 

@@ -1,6 +1,7 @@
 """Does a student's process do what a notebook does, and no more?"""
 
 import json
+import signal
 import tempfile
 import time
 from dataclasses import replace
@@ -77,6 +78,18 @@ def test_are_a_cells_outputs_those_of_a_notebook(nursery, place, source, expecte
     cells = [nbformat.v4.new_code_cell("", outputs=[nbformat.from_dict(o) for o in found.outputs["c0"]])]
     nbformat.validate(nbformat.v4.new_notebook(cells=cells))
     assert "\x1b" not in json.dumps(found.outputs)
+
+
+def test_is_an_interrupt_heard_also_where_the_grading_runs_in_the_background():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    nursery = open_workers()
+    try:
+        with nursery.room() as room:
+            heard = run(nursery, new_place(room), "import signal\nsignal.raise_signal(signal.SIGINT)", "1")
+        assert kinds(heard) == ["error"]
+    finally:
+        signal.signal(signal.SIGINT, before)
+        nursery.close()
 
 
 @pytest.mark.parametrize("forged", [

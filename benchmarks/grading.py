@@ -1,0 +1,136 @@
+"""What grading a submission costs: nbgrader's own autograde, ours through execution, ours from the evidence alone.
+
+    python benchmarks/grading.py [--students 3] [--rounds 2]
+
+The same honest submissions of the vanishing-gradients lab, on one core, in turn. nbgrader executes the whole notebook
+in a kernel, with its trainings, and takes the points that the check cells give; ours finds the recordings that were
+handed in. Marks have to be equal. Processor time of all processes of a command, its start included; what a further
+submission costs follows from grading all of them against one of them.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from autograder import classroom, course, gradebook
+
+LAB = "vanishing_gradients"
+PLAIN = """
+c = get_config()
+c.CourseDirectory.course_id = "plain"
+c.ExecutePreprocessor.timeout = 600
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one command, in seconds."""
+
+    cpu: float
+    wall: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--students", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    arguments = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with tempfile.TemporaryDirectory(prefix="grading-") as name:
+        compare(Path(name), arguments.students, arguments.rounds)
+
+
+def compare(root: Path, students: int, rounds: int) -> None:
+    ours, plain = root / "ours", root / "plain"
+    course.init(ours, [LAB])
+    course.release(ours, LAB)
+    made = [one.id for one in classroom.simulate(ours, LAB, students, jobs=1, progress=False)]
+    as_nbgrader_takes_it(ours, plain, made)
+    commands: dict[str, Callable[[list[str]], list[str]]] = {
+        "nbgrader autograde, with trainings": nbgrader,
+        "autograder grade, through execution": lambda who: autograder(ours, who),
+        "autograder grade --evidence-only": lambda who: autograder(ours, who, "--evidence-only"),
+    }
+    costs: dict[str, list[tuple[Cost, Cost]]] = {name: [] for name in commands}
+    marks: dict[str, dict[str, float]] = {}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            where = plain if name.startswith("nbgrader") else ours
+            one, all_ = (run(command(who), where) for who in (made[:1], made))
+            costs[name].append((one, all_))
+            marks[name] = machine_marks(where)
+    told(costs, marks, students)
+
+
+def as_nbgrader_takes_it(ours: Path, plain: Path, students: list[str]) -> None:
+    """The same course without our preprocessors, and the same notebooks without their recordings."""
+    for part in ("source", "release"):
+        shutil.copytree(ours / part, plain / part)
+    (plain / "nbgrader_config.py").write_text(PLAIN)
+    run([*nbgrader_command(), "generate_assignment", LAB, "--force", "--create"], plain)
+    for student in students:
+        target = plain / "submitted" / student / LAB
+        target.mkdir(parents=True)
+        shutil.copy(ours / "submitted" / student / LAB / f"{LAB}.ipynb", target)
+
+
+def nbgrader_command() -> list[str]:
+    return [sys.executable, "-m", "nbgrader"]
+
+
+def nbgrader(who: list[str]) -> list[str]:
+    chosen = ["--student", who[0]] if len(who) == 1 else []
+    return [*nbgrader_command(), "autograde", LAB, "--force", "--create", *chosen]
+
+
+def autograder(where: Path, who: list[str], *more: str) -> list[str]:
+    program = str(Path(sysconfig.get_path("scripts")) / "autograder")
+    return [program, "grade", LAB, *who, "--force", "--jobs", "1", "--course", str(where), *more]
+
+
+def run(command: list[str], where: Path) -> Cost:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall = os.times().elapsed
+    done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(cpu, os.times().elapsed - wall)
+
+
+def machine_marks(where: Path) -> dict[str, float]:
+    """Points of the test cells by student."""
+    return {
+        one.student: sum(cell.score for name, cell in one.cells.items() if name.startswith("test_"))
+        for one in gradebook.scores(where, LAB)
+    }
+
+
+def told(costs: dict[str, list[tuple[Cost, Cost]]], marks: dict[str, dict[str, float]], students: int) -> None:
+    per = {}
+    print(f"{students} submissions, one core\n")
+    print(f"{'':38}{'first':>9}{'each further':>14}{'a minute':>10}{'ratio':>8}")
+    for name, pairs in costs.items():
+        first = statistics.median(one.cpu for one, _ in pairs)
+        per[name] = statistics.median((all_.cpu - one.cpu) / max(1, students - 1) for one, all_ in pairs)
+        ratio = next(iter(per.values())) / per[name]
+        print(f"{name:38}{first:7.1f} s{per[name]:12.2f} s{60 / per[name]:10.1f}{ratio:8.1f}")
+    names = list(marks)
+    print(f"\nequal marks, nbgrader and execution: {marks[names[0]] == marks[names[1]]}")
+    print(json.dumps(marks, indent=1))
+
+
+if __name__ == "__main__":
+    main()

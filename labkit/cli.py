@@ -41,6 +41,13 @@ def list_experiments() -> None:
 @click.option("--data", help="Other data of the same shape: digits for mnist.")
 @click.option("--observations", type=int, help="Another number of images, points or sequences.")
 @click.option("--epochs", type=int, help="Another number of epochs.")
+@click.option("--activation", help="Another activation.")
+@click.option("--initialisation", help="Other initial weights, such as he_normal.")
+@click.option("--gain", type=float, help="The factor of the initial weights.")
+@click.option("--normalisation", help="none, batch or layer.")
+@click.option("--residual", is_flag=True, default=None, help="Add each hidden layer's input to its output.")
+@click.option("--clip-norm", type=float, help="Clip the gradient to this norm, over all parameters.")
+@click.option("--clip-value", type=float, help="Cut each value of the gradient off at this size.")
 @click.option("--device", help="cpu or cuda; by default a GPU where there is one.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The folder for the recordings.")
 @click.option("--again", is_flag=True, help="Train again even if the recording is there.")
@@ -49,23 +56,34 @@ def run(
 ) -> None:
     """Train experiments by name and save their recordings.
 
-    Experiments that share their data are trained side by side. `labkit list` names them all.
+    Experiments that share their data are trained side by side. `labkit list` names them all. What is in the folder
+    already is read, not trained again; a finished recording of another run is never overwritten.
 
     Example: labkit run vanishing/relu vanishing/sigmoid --student ada
     """
+    if student and seeds is not None:
+        raise click.UsageError("a student has one seed: say --student or --seeds")
     from labkit.ensembles import seeds_of
     from labkit.experiments import experiment
     from labkit.training import train_many
 
     changed = {name: value for name, value in changes.items() if value is not None}
+    names = tuple(dict.fromkeys(names))
     named = [experiment(name, student).replace(**changed) for name in names]
     experiments = [one for e in named for one in (seeds_of(e, seeds) if seeds is not None else [e])]
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{_stem(e, seeds)}.safetensors" for e in experiments]
-    if again:
-        for path in paths:
+    if again:  # the old ones stay until the new ones are whole
+        new = [path.with_suffix(".new.safetensors") for path in paths]
+        for path in new:
             path.unlink(missing_ok=True)
-    recordings = train_many(experiments, paths, device=device)
+        recordings = train_many(experiments, new, device=device)
+        for made, path in zip(new, paths, strict=True):
+            made.replace(path)
+    else:
+        for e, path in zip(experiments, paths, strict=True):
+            _refuse_another(e, path)
+        recordings = train_many(experiments, paths, device=device)
     for recording, path in zip(recordings, paths, strict=True):
         click.echo(f"{path}: {_outcome(recording)}")
     if seeds is not None:
@@ -73,6 +91,19 @@ def run(
 
         for name in names:
             Console().print(_bands(name, [r for r in recordings if r.name == name]))
+
+
+def _refuse_another(e: Any, path: Path) -> None:
+    """A finished recording of another run may be somebody's work of hours."""
+    from labkit.recording import Recording, RecordingError
+
+    try:
+        found = Recording.load(path)
+    except RecordingError:
+        return
+    done = found.complete or "not finite" in found.origin.stopped
+    if done and found.origin.experiment != e:
+        raise click.ClickException(f"{path} holds a finished run of another kind: choose another --out, or say --again")
 
 
 def _stem(e: Any, seeds: int | None) -> str:

@@ -75,7 +75,10 @@ class Experiment:
     dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
+        try:
+            object.__setattr__(self, "widths", tuple(self.widths))
+        except TypeError as error:
+            raise ExperimentError(f"widths is {self.widths!r}: give a list, such as (784, 10, 10)") from error
         _check(self)
 
     @property
@@ -178,12 +181,23 @@ def _check(e: Experiment) -> None:
         )
     if e.batches is not None and e.batches < 1:
         raise ExperimentError(f"batches is {e.batches}: give 1 or more, or None for as many as the data give")
+    if e.architecture == "mlp" and e.normalisation == "batch" and 1 in _batch_sizes(e):
+        raise ExperimentError(
+            f"batch_size {e.batch_size} leaves a mini-batch of 1 of the {e.observations} observations: batch "
+            "normalisation needs 2 or more"
+        )
     if e.architecture in ("lstm", "gru") and e.activation != "tanh":
         raise ExperimentError(f"activation is {e.activation!r}: an {e.architecture} has tanh")
     if e.architecture != "mlp" and e.residual:
         raise ExperimentError(f"residual is for an mlp; a {e.architecture} has what it has")
     if e.architecture in RECURRENT and e.normalisation == "batch":
         raise ExperimentError(f"a {e.architecture} takes no batch normalisation: choose none or layer")
+
+
+def _batch_sizes(e: Experiment) -> set[int]:
+    """Of the mini-batches of an epoch."""
+    cut = e.batches is not None and e.batches * e.batch_size <= e.observations
+    return {e.batch_size} if cut else {e.batch_size, e.observations % e.batch_size or e.batch_size}
 
 
 def _check_widths(e: Experiment) -> None:
@@ -204,7 +218,7 @@ def _check_widths(e: Experiment) -> None:
         needed = 1 if e.architecture == "residual_conv" else 784
         if (inputs, outputs) != (needed, 10):
             what = "channel" if needed == 1 else "inputs"
-            raise ExperimentError(f"{found}: {e.data} need {needed} {what} and 10 outputs")
+            raise ExperimentError(f"{found}: a network for {e.data} has {needed} {what} and 10 outputs")
 
 
 def _check_kinds(e: Experiment) -> None:
@@ -243,6 +257,8 @@ def experiment(name: str, student: str = "") -> Experiment:
     """
     from labkit.catalogue import EXPERIMENTS  # it is made of what is above
 
+    if not isinstance(student, str):
+        raise ExperimentError(f"student is {student!r}: give the id as a text")
     if name not in EXPERIMENTS:
         raise ExperimentError(f"there is no experiment {name!r}: choose from {', '.join(EXPERIMENTS)}")
     if not student:

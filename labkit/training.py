@@ -52,6 +52,9 @@ def train_many(
     progress: bool = True,
 ) -> list[Recording]:
     """Train several experiments, side by side where they share their data and mini-batches. See `train`."""
+    for e in experiments:
+        if not isinstance(e, Experiment):
+            raise ExperimentError(f"{e!r} is no experiment: give what labkit.experiment(name) returns")
     paths = [Path(path) for path in save] if save is not None else [None] * len(experiments)
     if len(paths) != len(experiments):
         raise ExperimentError(f"{len(experiments)} experiments, {len(paths)} files: give each its file")
@@ -94,9 +97,12 @@ def _device(name: str | None) -> torch.device:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise ExperimentError(f"there is no device {name!r}: choose cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ExperimentError("torch finds no GPU here (`labkit doctor` says more): choose cpu")
+    return device
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from labkit.experiments import Experiment, ExperimentError, experiment, seed_of
         ({"architecture": "rnn", "data": "long_lag", "widths": (4, 9, 4)}, "one for the noise"),
         ({"architecture": "rnn", "data": "long_lag", "widths": (5, 9, 4), "normalisation": "batch"}, "none or layer"),
         ({"architecture": "rnn", "data": "long_lag", "widths": (5, 9, 4), "residual": True}, "residual is for an mlp"),
-        ({"architecture": "residual_conv"}, "need 1 channel and 10 outputs"),
+        ({"architecture": "residual_conv"}, "has 1 channel and 10 outputs"),
         ({"architecture": "residual_conv", "widths": (1, 8, 10)}, "of each block"),
         ({"epochs": 0}, "epochs is 0"),
         ({"epochs": 1.5}, "whole number"),
@@ -55,9 +55,12 @@ from labkit.experiments import Experiment, ExperimentError, experiment, seed_of
         ({"widths": ()}, "at least one layer"),
         ({"widths": (784,)}, "give an input and an output width"),
         ({"widths": (784, 0, 10)}, "each 1 or more"),
-        ({"widths": (100, 10)}, "need 784 inputs and 10 outputs"),
+        ({"widths": (100, 10)}, "has 784 inputs and 10 outputs"),
         ({"widths": (784, 2.5, 10)}, "whole number"),
         ({"student": 7}, "must be a text"),
+        ({"widths": 784}, "widths is 784: give a list"),
+        ({"normalisation": "batch", "batch_size": 4999}, "leaves a mini-batch of 1 of the 5000 observations"),
+        ({"normalisation": "batch", "batch_size": 1}, "needs 2 or more"),
         ({"depth": 3}, "has no 'depth': choose from activation"),
     ],
 )
@@ -66,6 +69,16 @@ def test_bad_descriptions_say_what_to_change(changes: dict, words: str) -> None:
         Experiment().replace(**changes)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_mini_batch_of_one_that_is_cut_off_is_none() -> None:
+    assert Experiment().replace(normalisation="batch", batch_size=4999, batches=1).iterations_per_epoch == 1
+    assert Experiment().replace(normalisation="layer", batch_size=4999).iterations_per_epoch == 2
+
+
+def test_a_students_id_is_a_text() -> None:
+    with pytest.raises(ExperimentError, match="give the id as a text"):
+        experiment("vanishing/relu", 5)  # type: ignore[arg-type]
 
 
 def test_an_unknown_name_lists_the_choices() -> None:

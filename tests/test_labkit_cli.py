@@ -29,6 +29,50 @@ def test_run_trains_both_networks_and_saves_them(run, tmp_path: Path) -> None:
         assert f"vanishing-{name}.safetensors: 40 iterations, ran to its end" in done.output
 
 
+QUICK = ("run", "layers/relu", "--epochs", 1, "--observations", 64)
+
+
+def test_run_never_overwrites_a_finished_recording_of_another_run(run, tmp_path: Path) -> None:
+    file = tmp_path / "layers-relu.safetensors"
+    assert run(*QUICK, "--student", "ada", "--out", tmp_path).exit_code == 0
+    before = file.read_bytes()
+    refused = run(*QUICK, "--student", "bob", "--out", tmp_path)
+    assert refused.exit_code == 1
+    assert "holds a finished run of another kind" in refused.output
+    assert run(*QUICK, "--student", "ada", "--out", tmp_path).exit_code == 0
+    assert file.read_bytes() == before
+    again = run(*QUICK, "--student", "bob", "--out", tmp_path, "--again")
+    assert again.exit_code == 0, again.output
+    assert Recording.load(file).origin.experiment == experiment("layers/relu", "bob").replace(epochs=1, observations=64)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_run_overwrites_what_is_no_finished_recording(run, tmp_path: Path) -> None:
+    (tmp_path / "layers-relu.safetensors").write_bytes(b"cut off")
+    assert run(*QUICK, "--out", tmp_path).exit_code == 0
+    assert Recording.load(tmp_path / "layers-relu.safetensors").complete
+
+
+def test_run_takes_a_name_once_and_switches(run, tmp_path: Path) -> None:
+    switches = (
+        "--normalisation",
+        "layer",
+        "--residual",
+        "--clip-norm",
+        1,
+        "--initialisation",
+        "he_normal",
+        "--gain",
+        2,
+    )
+    done = run(*QUICK, "layers/relu", "--seeds", 2, *switches, "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "2 seeds" in done.output
+    e = Recording.load(tmp_path / "layers-relu-seed-1.safetensors").origin.experiment
+    assert e is not None
+    assert (e.normalisation, e.residual, e.clip_norm, e.initialisation, e.gain) == ("layer", True, 1, "he_normal", 2)
+
+
 def test_show_tells_what_is_in_it(run, short, tmp_path: Path) -> None:
     recording = train(short, tmp_path / "x.safetensors", device="cpu", progress=False)
     done = run("show", tmp_path / "x.safetensors")
@@ -59,6 +103,7 @@ def test_plot_writes_the_figures(run, runs, tmp_path: Path) -> None:
         (["run", "vanishing/rellu"], "choose from vanishing/relu, vanishing/sigmoid"),
         (["run", "vanishing/relu", "--epochs", "0"], "epochs is 0: it must be a number above 0"),
         (["run", "vanishing/relu", "--device", "gpu"], "choose cpu or cuda"),
+        (["run", "vanishing/relu", "--normalisation", "group"], "choose from none, batch, layer"),
         (["show", "nothing.safetensors"], "there is no recording nothing.safetensors"),
         (["plot", "nothing.safetensors"], "there is no recording nothing.safetensors"),
     ],

@@ -247,3 +247,11 @@ def test_clipping_holds_the_norm_and_the_factor_is_recorded() -> None:
 def test_bad_calls_have_their_sentence(short, call, words: str) -> None:
     with pytest.raises(ExperimentError, match=words):
         call(short)
+
+
+def test_what_is_no_experiment_and_a_gpu_that_is_not_there_are_named(short) -> None:
+    with pytest.raises(ExperimentError, match="'vanishing/relu' is no experiment"):
+        train("vanishing/relu")  # type: ignore[arg-type]
+    if not torch.cuda.is_available():
+        with pytest.raises(ExperimentError, match="torch finds no GPU here"):
+            train(short, device="cuda", progress=False)

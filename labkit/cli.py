@@ -178,13 +178,15 @@ def diagnose(files: tuple[Path, ...]) -> None:
 @main.command()
 @click.option("--quick", is_flag=True, help="Fewer seeds, and the deep networks on few images.")
 @click.option("--seeds", type=click.IntRange(min=1), help="So many seeds for every experiment.")
-@click.option("--only", multiple=True, metavar="SOURCE", help="S1 ... S5; may be given several times.")
+@click.option("--only", multiple=True, metavar="SOURCE", help="S1, S3, S4 or S5; may be given several times.")
 @click.option("--data", type=click.Choice(["mnist", "digits"]), default="mnist", help="digits where MNIST is not.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"), help="The folder for all of it.")
 def reproduce(quick: bool, seeds: int | None, only: tuple[str, ...], data: str, out: Path) -> None:
     """Run the tutorials' experiments over seeds, and hold what they say against it: REPRODUCTION.md.
 
-    Recordings are kept in the folder: an interrupted run goes on where it was.
+    Recordings are kept in the folder, each under a name that follows from its whole experiment: an interrupted run
+    goes on where it was, --only adds to what is there, and the table of another --data or size is made again in
+    seconds. S2 asks questions and publishes no figure.
 
     Example: labkit reproduce --quick --data digits
     """

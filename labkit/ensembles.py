@@ -30,7 +30,7 @@ class Band:
 
     def __str__(self) -> str:
         if self.median.ndim == 0:
-            return f"{float(self.median):.3g} ({float(self.low):.2g} to {float(self.high):.2g})"
+            return f"{float(self.median):.3g} ({float(self.low):.3g} to {float(self.high):.3g})"
         return f"Band over {self.runs} runs, shape {self.median.shape}"
 
 

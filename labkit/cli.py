@@ -212,11 +212,12 @@ def export_tensorboard(files: tuple[Path, ...], out: Path) -> None:
 
     Example: labkit export tensorboard vanishing-relu.safetensors vanishing-sigmoid.safetensors --out events
     """
-    from labkit.export import to_tensorboard
+    from labkit.export import folders, to_tensorboard
     from labkit.recording import Recording
 
-    for file in files:
-        click.echo(to_tensorboard(Recording.load(file), out / file.stem))
+    recordings = [Recording.load(file) for file in files]
+    for recording, folder in zip(recordings, folders(files, recordings, out), strict=True):
+        click.echo(to_tensorboard(recording, folder))
 
 
 @main.command()

@@ -1,15 +1,17 @@
 """diagnose(recording): do the gradients vanish or explode on their way to the first layer? Verdict, why, next.
 
 No size of a gradient is large or small by itself: multiply a loss by a thousand and all of them grow alike. What counts
-is what one layer makes of the gradient that reaches it, which `labkit.flow` measures in two ways; where both are known,
-a gain is their geometric mean. That gain over all layers gives the reach: by what the size changes from the outputs to
-the first layer. Weight gradients by themselves do not show it: with relu their sizes are equal at any gain (see
-`labkit.theory.weight_gain`).
+is what one layer makes of the gradient that reaches it. Where the experiment is known, `labkit.flow` measures that: it
+carries the gradients of the probe batch's images back through the recorded parameters, and the gain is the one that
+`labkit.plots.gain_per_layer` draws. Elsewhere it has two estimates; where both are known, a gain is their geometric
+mean, and that over all layers gives the reach: by what the size changes from the outputs to the first layer. Weight
+gradients by themselves do not show it: with relu their sizes are equal at any gain (see `labkit.theory.weight_gain`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Literal
 
@@ -18,6 +20,7 @@ import numpy as np
 from labkit import flow
 from labkit.experiments import Activation, Experiment, ExperimentError
 from labkit.flow import Floats
+from labkit.initialisations import variance
 from labkit.recording import Recording, RecordingError
 from labkit.theory import HOMOGENEOUS, fixed_point, gain, gain_band, log_size_variance, weight_variance
 
@@ -25,10 +28,11 @@ Verdict = Literal["healthy", "vanishing", "exploding", "dead", "not finite", "no
 
 VANISHED = 1 / 10  # of its size is left of a gradient on its way to the first layer: an order of magnitude
 RECOVERED = 1 / 2  # is left on average over training: the network grew out of a start at which gradients vanished
-EXPLODED = 4.0  # times its size has a gradient become; relu's gradients lose their likeness, and up to half of it
+EXPLODED = 4.0  # times its size has a gradient become; estimated from relu's, which lose their likeness, up to half
 EARLY = 0.05  # of the training counts as its start, one probe row at least
 CERTAIN = 0.9995  # of the networks with a gain of 1 are below what one that explodes has to exceed
 LIKELY = 0.9  # of them are above what one that vanishes at the start has to fall short of
+NARROW = 10  # units and fewer scatter by more than theory's band says; see `labkit.theory.bands`
 NAMED = 5  # iterations that a sentence lists
 _TINY = 1e-30  # a product of sizes below this is a matter of float32's range, not of a unit that is dead
 
@@ -42,12 +46,13 @@ class Diagnosis:
     why: tuple[str, ...]  # sentences with the figures
     next: tuple[str, ...]  # what to try
     layers: tuple[str, ...]  # L names
-    size: Floats  # (E+1, L) of dloss/dz in every layer, in any unit; NaN where it is not known
-    gain: Floats  # (E+1,) by what a layer multiplies the mean squared gradient, towards the input
-    reach: Floats  # (E+1,) size of the gradient at the first layer over that at the outputs, by that gain
+    size: Floats  # (E+1, L) of dloss/dz in every layer, in any unit; NaN where it is not known or was not looked at
+    gain: Floats  # (E+1,) by what a hidden layer multiplies the mean squared gradient, towards the input
+    reach: Floats  # (E+1,) norm of the gradient at the first layer over that at the outputs
     through_time: Floats  # (E+1,) the same from the last time step to the first; empty without time
     theory: float  # the gain of the mean field at the start; NaN where it has none to say
-    band: tuple[float, float]  # in which 95 % of such networks' gains lie over seeds, for wide layers
+    band: tuple[float, float]  # in which 95 % of wide networks' gains lie over seeds, for single images
+    exact: bool  # are gains those of single images, and no estimates?
     update_ratio: Floats  # (L,) ||change of W|| / ||W|| of an iteration, the median over the training
     not_finite: tuple[int, ...]  # iterations, from 1, with a loss or a gradient that is not finite
 
@@ -86,6 +91,7 @@ def diagnose(recording: Recording) -> Diagnosis:
         through_time=evidence.time,
         theory=evidence.theory,
         band=evidence.band,
+        exact=evidence.exact,
         update_ratio=evidence.update_ratio,
         not_finite=evidence.not_finite,
     )
@@ -103,21 +109,31 @@ class _Evidence:
     time: Floats
     theory: float
     band: tuple[float, float]
+    exact: bool
     update_ratio: Floats
     not_finite: tuple[int, ...]
 
     @classmethod
     def of(cls, recording: Recording) -> "_Evidence":
-        hidden = flow.compared(recording)
-        size = flow.sizes(recording)
-        units, steps = [flow.units(recording)[k] for k in hidden], len(recording.layers) - 1
-        looks = [flow.over(seen[:, list(hidden)], steps, units) for seen in (size, flow.passed_on(recording))]
-        per_layer, reach = (flow.mean_of_two(*two) for two in zip(*looks, strict=True))
+        size = flow.single_images(recording)
+        exact, steps = bool(np.isfinite(size[0]).all()), len(recording.layers) - 1
+        hidden = tuple(range(steps)) if exact else flow.compared(recording)
+        if exact:
+            per_layer, reach = flow.measured(size, flow.units(recording))
+        else:
+            size, units = flow.sizes(recording), [flow.units(recording)[k] for k in hidden]
+            looks = [flow.over(seen[:, list(hidden)], steps, units) for seen in (size, flow.passed_on(recording))]
+            per_layer, reach = (flow.mean_of_two(*two) for two in zip(*looks, strict=True))
         chi, band = _theory(recording.origin.experiment)
         return cls(
-            recording, hidden, size, per_layer, reach, flow.time(recording), chi, band, flow.update_ratio(recording),
-            flow.not_finite(recording),
+            recording, hidden, size, per_layer, reach, flow.time(recording), chi, band, exact,
+            flow.update_ratio(recording), flow.not_finite(recording),
         )  # fmt: skip
+
+    @property
+    def layered(self) -> bool:
+        """Are the gradients those of fully connected layers' outputs, and not of their weights?"""
+        return self.exact or flow.chain(self.recording)
 
     @property
     def experiment(self) -> Experiment | None:
@@ -128,19 +144,19 @@ def _judge(evidence: _Evidence) -> tuple[Verdict, tuple[str, ...]]:
     if dead := _dead(evidence.recording):
         return "dead", dead
     early, overall = _early(evidence.reach), _overall(evidence.reach)
-    if (first := _first(evidence.reach)) > max(EXPLODED, _chance(evidence.recording, CERTAIN)):
-        return "exploding", (_sentence(evidence, first), *_finite_words(evidence.not_finite))
+    if _first(evidence.reach) > max(EXPLODED, _chance(evidence, CERTAIN)):
+        return "exploding", (_sentence(evidence, _first), *_finite_words(evidence.not_finite))
     if evidence.not_finite:
         return "not finite", _finite_words(evidence.not_finite)
-    small = min(VANISHED, _chance(evidence.recording, 1 - LIKELY))
+    small = min(VANISHED, _chance(evidence, 1 - LIKELY))
     if overall < VANISHED or (early < small and overall < RECOVERED):
-        return "vanishing", (_sentence(evidence, early), _over_training(overall))
+        return "vanishing", (_sentence(evidence, _early), _over_training(overall))
     if (in_time := _through_time(evidence.time)) is not None:
         return in_time
     if not _known(evidence.reach) and not _known(evidence.time):
         return "nothing to compare", (_nothing(evidence),)
     if _known(evidence.reach):
-        return "healthy", (_sentence(evidence, early), _over_training(overall))
+        return "healthy", (_sentence(evidence, _early), _over_training(overall))
     return "healthy", (_time_sentence(_early(evidence.time), _overall(evidence.time)),)
 
 
@@ -148,16 +164,28 @@ def _judge(evidence: _Evidence) -> tuple[Verdict, tuple[str, ...]]:
 
 
 def _theory(experiment: Experiment | None) -> tuple[float, tuple[float, float]]:
-    """The mean field's gain and its 95 % band; NaN for what is no plain network with hidden layers."""
+    """The mean field's gain per hidden layer and its 95 % band; NaN for what is no plain network with hidden layers.
+
+    From the last of H hidden layers to the first the gradient passes H - 1 of them, those that have one behind.
+    """
     e, unknown = experiment, math.nan
     if e is None or not e.plain or len(e.widths) < 3:
         return unknown, (unknown, unknown)
     width = round(float(np.median(e.widths[1:-1])))
     try:
-        chi = gain(e.activation, e.initialisation, width, e.gain, e.slope)
-        return chi, gain_band(chi, e.widths, e.activation, _variance(e), e.slope)
+        chi = gain(e.activation, e.initialisation, width, e.gain, e.slope) * _unequal(e, width)
+        if len(e.widths) == 3:
+            return chi, (unknown, unknown)
+        return chi, gain_band(chi, e.widths[:-1], e.activation, _variance(e), e.slope)
     except (ExperimentError, OverflowError, ZeroDivisionError):
         return unknown, (unknown, unknown)
+
+
+def _unequal(e: Experiment, width: int) -> float:
+    """What widths that differ make of the gain, in the unit of `flow.between`; 1 where all are `width`."""
+    hidden, kind = e.widths[1:-1], e.initialisation
+    each = [m * variance(kind, n, m) / (width * variance(kind, width, width)) for n, m in pairwise(hidden)]
+    return (math.prod(each) * math.sqrt(hidden[0] / hidden[-1])) ** (1 / len(each)) if each else 1.0
 
 
 def _variance(e: Experiment) -> float:
@@ -167,16 +195,16 @@ def _variance(e: Experiment) -> float:
     return min(max(q, 1e-6), 1e4)
 
 
-def _chance(recording: Recording, share: float) -> float:
+def _chance(evidence: _Evidence, share: float) -> float:
     """The reach that this share of networks with a gain of 1 and these widths stay below.
 
     Theory's variance of ln size^2 is that of wide layers. Measured for relu it is 1.04, 1.6 and 2.3 times as large for
-    100, 10 and 5 units, which 1 + 6.4 / units fits.
+    100, 10 and 5 units, which 1 + 6.4 / units fits. What skips layers scatters less: for it this asks for more.
     """
-    units = flow.units(recording)[:-1]
-    if not flow.chain(recording) or not units:
+    units = flow.units(evidence.recording)[:-1]
+    if not evidence.layered or not units:
         return 1 / VANISHED if share > 0.5 else VANISHED  # no theory for these: an order of magnitude
-    kind = _activation(recording)
+    kind = _activation(evidence.recording)
     beta = sum(log_size_variance((1, n, 1), kind) * (1 + 6.4 / n) for n in units)
     return math.exp(NormalDist().inv_cdf(share) * math.sqrt(beta) / 2 - beta / 4)
 
@@ -197,8 +225,8 @@ def _first(values: Floats) -> float:
 
 def _early(values: Floats) -> float:
     """The geometric mean over the start of the training; NaN where nothing is known."""
-    rows = max(1, round(EARLY * (len(values) - 1)))
-    return _overall(values[np.isfinite(values)][:rows])
+    start = values[: max(1, round(EARLY * (len(values) - 1)))]
+    return _overall(start) if _known(start) else _first(values)
 
 
 def _overall(values: Floats) -> float:
@@ -216,6 +244,8 @@ def _dead(recording: Recording) -> tuple[str, ...]:
     if not len(norms):
         return ()
     silent = (norms == 0).mean(axis=0) > 0.5
+    if recording.through_time.shape[1] == 1 and not silent.all():
+        return ()  # of a single time step, recurrent weights get nothing to work on, and no gradient
     alive = norms.max(axis=0)[~silent]
     if not silent.any() or (len(alive) and alive.min() < _TINY):
         return ()
@@ -235,26 +265,37 @@ def _list(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _factor(reach: float) -> str:
-    return f"{_number(reach)} times" if reach >= 1 else f"1/{_number(1 / reach)} of"
+def _part(reach: float) -> str:
+    """Of the gradient's size at the outputs, as words: "1/130 of its size", "16 times its size"."""
+    shown = _number(max(reach, 1 / reach))
+    if shown == "1":
+        return "all of its size"
+    return f"{shown} times its size" if reach > 1 else f"1/{shown} of its size"
 
 
 def _number(value: float) -> str:
-    return f"{value:.2g}" if value < 100 or value >= 1e6 else f"{float(f'{value:.2g}'):,.0f}"
+    """Two digits; of a million and more the power of ten."""
+    rounded = float(f"{value:.2g}")
+    if rounded >= 1e6:
+        return f"10^{math.log10(rounded):.0f}"
+    return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:g}"
 
 
-def _sentence(evidence: _Evidence, reach: float) -> str:
-    layers = len(evidence.recording.layers)
-    per_layer = reach ** (2 / (layers - 1))
-    what = "the gradient" if flow.chain(evidence.recording) else "the weight gradient"
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def _sentence(evidence: _Evidence, start: Callable[[Floats], float]) -> str:
+    layers, per_layer, reach = len(evidence.recording.layers), start(evidence.gain), start(evidence.reach)
+    what = "the gradient" if evidence.layered else "the weight gradient"
     return (
-        f"At the start each layer multiplies the mean square of {what} by {per_layer:.2g}: over "
-        f"{layers - 1} layers, {_factor(reach)} its size reaches the first, {evidence.recording.layers[0]}."
+        f"At the start each hidden layer multiplies the mean square of {what} by {per_layer:.2g}: {_part(reach)} at "
+        f"the outputs reaches the first of {layers} layers, {evidence.recording.layers[0]}."
     )
 
 
 def _over_training(overall: float) -> str:
-    return f"On average over the training it is {_factor(overall)} its size."
+    return f"On average over the training {_part(overall)} arrives."
 
 
 def _finite_words(iterations: tuple[int, ...]) -> tuple[str, ...]:
@@ -268,6 +309,8 @@ def _finite_words(iterations: tuple[int, ...]) -> tuple[str, ...]:
 
 def _nothing(evidence: _Evidence) -> str:
     layers = len(evidence.recording.layers)
+    if evidence.recording.through_time.shape[1] == 1:
+        return "The recording has 1 time step: with fewer than two there is nothing to compare."
     if layers < 3:
         count = "one layer" if layers == 1 else f"{layers} layers"
         return f"The network has {count}: with fewer than two hidden layers there is nothing to compare."
@@ -289,8 +332,8 @@ def _through_time(reach: Floats) -> tuple[Verdict, tuple[str, ...]] | None:
 
 def _time_sentence(early: float, overall: float) -> str:
     return (
-        f"From the last time step to the first, {_factor(early)} the gradient's size arrives at the start, "
-        f"{_factor(overall)} it on average over the training."
+        f"From the last time step to the first a gradient arrives with {_part(early)} at the start of the training, "
+        f"with {_part(overall)} on average over it."
     )
 
 
@@ -299,25 +342,31 @@ def _notes(evidence: _Evidence, verdict: Verdict) -> tuple[str, ...]:
 
 
 def _trend(evidence: _Evidence) -> str:
-    known = evidence.gain[np.isfinite(evidence.gain)]
+    known = np.flatnonzero(np.isfinite(evidence.gain))
     if len(known) < 2 or evidence.not_finite:
         return ""
-    return f"The gain per layer goes from {known[0]:.2g} to {known[-1]:.2g} in {len(known) - 1} epochs."
+    before, after = (f"{evidence.gain[row]:.2g}" for row in known[[0, -1]])
+    epochs = _count(int(known[-1] - known[0]), "epoch")
+    if before == after:
+        return f"The gain per layer is {before} before and after {epochs}."
+    return f"The gain per layer goes from {before} to {after} in {epochs}."
 
 
 def _place(evidence: _Evidence) -> str:
-    measured, (low, high) = evidence.gain[:1], evidence.band
-    if not (_known(measured) and math.isfinite(evidence.theory) and evidence.experiment):
+    measured, (low, high), e = evidence.gain[:1], evidence.band, evidence.experiment
+    if not (_known(measured) and math.isfinite(evidence.theory)) or e is None:
         return ""
+    theory = f"Theory has {evidence.theory:.3g} for {e.activation} with {e.initialisation} weights{_times(e.gain)}; "
+    found = f"{measured[0]:.3g}"
+    if not evidence.exact:
+        return f"{theory}the {found} before the first step is an estimate, too rough for its band over seeds."
+    if (width := min(e.widths[1:-1])) <= NARROW:
+        return (
+            f"{theory}before the first step it is {found}. Layers of {_count(width, 'unit')} scatter over seeds by "
+            "more than its band for wide layers."
+        )
     where = "inside" if low <= measured[0] <= high else "below" if measured[0] < low else "above"
-    e = evidence.experiment
-    narrow = " (which is too narrow for layers this narrow)" if min(e.widths[1:-1]) <= 10 else ""
-    return (
-        f"Theory has {evidence.theory:.2g} for {e.activation} with {e.initialisation} weights{_times(e.gain)}; the "
-        f"{measured[0]:.2g} before the first step is {where} the band of 95 % of seeds, {low:.2g} to {high:.2g}"
-        f"{narrow}. "
-        "Theory is about single images; the mean over a batch lies up to a quarter below."
-    )
+    return f"{theory}the {found} before the first step is {where} its band of 95 % of seeds, {low:.3g} to {high:.3g}."
 
 
 def _times(scale: float) -> str:
@@ -338,13 +387,38 @@ def _updates(evidence: _Evidence, verdict: Verdict) -> str:
 
 def _advice(evidence: _Evidence, verdict: Verdict) -> tuple[str, ...]:
     kind = f"{verdict} through time" if flow.recurrent(evidence.recording) else verdict
-    if kind != "vanishing":  # of layers, for which it depends on the activation
-        return _ADVICE[kind] if kind in _ADVICE else _ADVICE[verdict]
-    straight = _activation(evidence.recording) in HOMOGENEOUS and flow.chain(evidence.recording)
+    if verdict == "nothing to compare":
+        return (_missing(evidence.recording),)
+    if kind == "vanishing":
+        return _against_vanishing(evidence)
+    if kind == "exploding" and (e := evidence.experiment) is not None and not e.plain:  # theory is for plain ones
+        normed = (
+            "Take layers away, or clip the gradient's norm: what is normalised takes no notice of its weights' scale."
+        )
+        return ("Start from smaller weights, or clip the gradient's norm." if e.normalisation == "none" else normed,)
+    return _ADVICE[kind] if kind in _ADVICE else _ADVICE[verdict]
+
+
+def _against_vanishing(evidence: _Evidence) -> tuple[str, ...]:
+    """Of layers, for which it depends on the activation, and on what there is already."""
+    e = evidence.experiment
+    straight = _activation(evidence.recording) in HOMOGENEOUS and evidence.layered
     weights = "Start from larger weights: he_normal, or what `labkit.theory.scale_for` gives for a gain of 1."
     first = weights if straight else "Try relu or leaky_relu with he_normal weights, whose gain is 1."
-    hidden = _ADVICE["hidden"] if _divides(evidence.recording) else ()
-    return (first, "Or add residual connections or batch normalisation, or take layers away.", *hidden)
+    lacking = [] if e is not None and e.residual else ["residual connections"]
+    lacking += [] if e is not None and e.normalisation != "none" else ["batch normalisation"]
+    second = f"Or add {' or '.join(lacking)}, or take layers away." if lacking else "Or take layers away."
+    return (first, second, *(_ADVICE["hidden"] if _divides(evidence.recording) else ()))
+
+
+def _missing(recording: Recording) -> str:
+    """What a recording would need to be compared."""
+    if recording.through_time.shape[1] == 1:
+        return "Train on sequences of two time steps or more, and record again."
+    probed = bool(np.isfinite(recording.probe_loss).any())
+    if flow.recurrent(recording) and not probed:
+        return "Give the recorder a probe batch, and record again."
+    return f"Add hidden layers{'' if probed else ', or a probe batch to the recorder'}, and record again."
 
 
 def _divides(recording: Recording) -> bool:
@@ -363,5 +437,4 @@ _ADVICE: dict[str, tuple[str, ...]] = {
     "exploding through time": ("Clip the gradient's norm, or start from orthogonal recurrent weights.",),
     "dead": ("Look at the share of dead units; try a smaller learning rate, leaky_relu, or other initial weights.",),
     "not finite": ("Try a learning rate ten times smaller, or clip the gradient's norm; look for log(0) in the loss.",),
-    "nothing to compare": ("Add hidden layers, or a probe batch to the recorder, and record again.",),
 }

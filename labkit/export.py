@@ -1,8 +1,9 @@
 """Recordings for other programs: TensorBoard's event files."""
 
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,24 @@ def to_tensorboard(recording: Recording, folder: Path | str) -> Path:
         if isinstance(error, OSError):
             raise _unwritable(folder, error) from error
         raise
+
+
+def folders(files: Sequence[Path], recordings: Sequence[Recording], out: Path) -> list[Path]:
+    """A folder for each file's events: its stem, and where several files have that stem whose run it is.
+
+    That is the student, if that tells them apart, or else the first 8 digits of the recording's digest; of one
+    recording given twice the second has a number besides.
+    """
+    names = [file.stem for file in files]
+    students = [r.origin.experiment.student if r.origin.experiment else "" for r in recordings]
+    for stem in {name for name in names if names.count(name) > 1}:
+        same = [k for k, file in enumerate(files) if file.stem == stem]
+        whose = [re.sub(r"[^\w.-]+", "-", students[k]).strip("-.") for k in same]
+        telling = all(whose) and len(set(whose)) == len(whose)
+        for k, student in zip(same, whose, strict=True):
+            names[k] = f"{stem}-{student if telling else recordings[k].digest[:8]}"
+    taken = [names[:k].count(name) for k, name in enumerate(names)]
+    return [out / (f"{name}-{before + 1}" if before else name) for name, before in zip(names, taken, strict=True)]
 
 
 def _prepared(folder: Path) -> bool:

@@ -2,12 +2,13 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from labkit.experiments import Experiment
-from labkit.export import MOST, ExportError, histograms, scalars, to_tensorboard
+from labkit.export import MOST, ExportError, folders, histograms, scalars, to_tensorboard
 from labkit.recording import Recording
 
 TINY = Experiment(observations=120, pool=200, epochs=2, batch_size=60, activation="leaky_relu", slope=0.2)
@@ -199,3 +200,18 @@ def test_without_tensorboard_one_sentence_says_how_to_get_it(recording, tmp_path
     with pytest.raises(ExportError, match="pip install tensorboard"):
         to_tensorboard(recording, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def of_student(recording, student):
+    e = recording.origin.experiment.replace(student=student)
+    return replace(recording, origin=replace(recording.origin, experiment=e))
+
+
+def test_files_of_one_name_have_folders_of_their_own(recording, tmp_path):
+    files = [Path("a/x.safetensors"), Path("b/x.safetensors"), Path("b/y.safetensors")]
+    ann, bob = of_student(recording, "ann"), of_student(recording, "bob / 2")
+    assert folders(files, [ann, bob, ann], tmp_path) == [tmp_path / name for name in ("x-ann", "x-bob-2", "y")]
+    digest = recording.digest[:8]
+    twice = folders(files, [recording, recording, recording], tmp_path)
+    assert twice == [tmp_path / name for name in (f"x-{digest}", f"x-{digest}-2", "y")]
+    assert len(set(folders(files[:2], [ann, ann], tmp_path))) == 2

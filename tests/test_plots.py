@@ -15,7 +15,7 @@ from labkit import plots
 from labkit.experiments import Experiment
 from labkit.histogram import centres
 from labkit.plots.curves import noise_share
-from labkit.plots.words import COLOURS, FLOOR_UNITS, labels, rounding_floor, running_median
+from labkit.plots.words import COLOURS, FLOOR_UNITS, breakdown, labels, rounding_floor, running_median
 from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Origin, Recording
 
 # Warnings reach a notebook's stderr, where nbgrader takes them for a failure.
@@ -110,6 +110,11 @@ def texts(figure):
 def curve(axes, label):
     (line,) = [line for line in axes.lines if line.get_label() == label]
     return line
+
+
+def faint(axes):
+    """The values of every iteration, a row for each faint curve."""
+    return np.array([line.get_ydata() for line in axes.lines if line.get_label() == "_each"])
 
 
 # The waterfall
@@ -241,21 +246,65 @@ def test_a_loss_that_explodes_is_drawn_on_a_log_axis(relu, sigmoid):
     assert plots.losses([loud, sigmoid]).axes[0].get_yscale() == "log"
     assert "log scale" in plots.losses([loud, sigmoid]).alt_text
     assert plots.losses([relu, sigmoid]).axes[0].get_yscale() == "linear"
+    axes = plots.losses(loud).axes[0]
+    assert curve(axes, "_largest").get_xydata().tolist() == [[3, loss[2]]]
+    assert "largest: 1e+20 (iteration 3)" in texts(axes)
+    assert "_largest" not in [line.get_label() for line in plots.losses(relu).axes[0].lines]
 
 
-def test_running_median_is_centred_and_needs_a_whole_window(relu):
+def test_a_run_that_broke_down_is_shaded_to_its_end_and_told(relu):
+    broken = replace(relu, loss=relu.loss.copy(), gradient=relu.gradient.copy(), update_norm=relu.update_norm.copy())
+    broken.loss[1], broken.loss[2:], broken.gradient[2:], broken.update_norm[1:] = 1e30, np.nan, np.nan, np.inf
+    figure = plots.losses(broken)
+    assert figure.axes[0].get_yscale() == "log"
+    assert figure.axes[0].get_xlim()[1] >= ITERATIONS
+    first = {plots.losses: 3, plots.gradient_sizes: 3, plots.mean_gradients: 3, plots.updates: 2}
+    for draw, k in first.items():
+        figure = draw(broken)
+        assert f"not finite\nfrom iteration {k} on" in texts(figure)
+        assert f"Not finite from iteration {k} on." in figure.alt_text
+        assert "Not finite" not in draw(relu).alt_text
+    lone = [line for line in plots.updates(broken).axes[1].lines if np.isfinite(line.get_ydata()).sum() == 1]
+    assert lone
+    assert all(line.get_marker() == "." for line in lone)
+
+
+@pytest.mark.parametrize(
+    ("values", "first"),
+    [([1, 2], None), ([1, np.nan, 2], None), ([1, 2, np.inf], 2), ([np.nan, np.nan], 0), ([[1, 1], [1, np.nan]], 1)],
+)
+def test_a_breakdown_lasts_to_the_end(values, first):
+    assert breakdown(np.array(values)) == first
+
+
+def test_of_clipped_runs_the_figures_say_that_gradients_are_those_after_the_clip(relu, sigmoid):
+    clipped = replace(relu, clip_factor=np.full((ITERATIONS, 4), 0.5))
+    for draw in (plots.mean_gradients, plots.gradient_sizes, plots.attenuation, plots.updates, plots.first_and_last):
+        found = " ".join(texts(draw(clipped))).replace("\n", " ")
+        assert "after clipping" in found
+        assert "of clipped runs after clipping" in " ".join(texts(draw([clipped, sigmoid]))).replace("\n", " ")
+        assert "after clipping" not in " ".join(texts(draw(relu)))
+    assert any("after clipping" in text for text in texts(plots.gradient_distributions(clipped)))
+    assert any("fixed probe batch, not clipped" in text for text in texts(plots.growth(clipped)))
+    assert "on the probe batch, not clipped" in plots.growth(clipped).alt_text
+
+
+def test_running_median_is_centred_and_reaches_both_ends(relu):
     line = curve(plots.losses(relu).axes[0], "ReLU")  # 4 iterations an epoch: a window of 5
-    np.testing.assert_array_equal(line.get_xdata(), np.arange(3, 11))
-    np.testing.assert_allclose(line.get_ydata()[0], np.median(relu.loss[:5]))
-    assert any("running median over 5 iterations" in text for text in texts(plots.losses(relu)))
+    np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 13))
+    expected = [np.median(relu.loss[k - h : k + h + 1]) for k in range(12) for h in [min(k, 11 - k, 2)]]
+    np.testing.assert_allclose(line.get_ydata(), expected)
+    assert any("running median over up to 5 iterations" in text for text in texts(plots.losses(relu)))
+    assert len(running_median(relu.loss[:4], 5)[0]) == 0
 
 
 def test_of_long_runs_every_kth_running_median_is_taken():
     values = np.random.default_rng(0).normal(size=20_000)
     at, medians = running_median(values, 41)
     assert 2000 <= len(at) <= 4000
-    assert at[-1] == 20_000 - 20
-    np.testing.assert_array_equal(medians[[0, 7, -1]], [np.median(values[k - 21 : k + 20]) for k in at[[0, 7, -1]]])
+    assert (at[0], at[-1]) == (1, 20_000)
+    np.testing.assert_array_equal(medians[[7, 70]], [np.median(values[k - 21 : k + 20]) for k in at[[7, 70]]])
+    np.testing.assert_array_equal(medians[[0, -1]], values[[0, -1]])
 
 
 def test_mean_gradients_are_signed(relu, sigmoid):
@@ -301,8 +350,7 @@ def test_gradient_sizes_are_mean_absolute_values_on_a_log_axis(relu, sigmoid):
         assert axes.get_yscale() == "log"
         assert axes.get_ylabel() == "Mean |gradient|"
         assert axes.get_xlabel() == "Iteration"
-        every = [line.get_ydata() for line in axes.lines if len(line.get_ydata()) == ITERATIONS]
-        np.testing.assert_array_equal(every, [r.statistic("abs_mean")[:, layer] for r in (relu, sigmoid)])
+        np.testing.assert_array_equal(faint(axes), [r.statistic("abs_mean")[:, layer] for r in (relu, sigmoid)])
     first = sigmoid.statistic("abs_mean")[0]
     assert f"fc_1 {first[0]:.3g}, fc_2 {first[1]:.3g}" in figure.alt_text
     assert "times smaller than fc_4" in figure.alt_text
@@ -328,8 +376,7 @@ def test_updates_have_the_norms_and_their_ratio(relu):
     expected = (relu.statistic("norm"), relu.update_norm, relu.update_norm / relu.weight_norm)
     for axes, values in zip(figure.axes, expected, strict=True):
         assert axes.get_yscale() == "log"
-        every = [line.get_ydata() for line in axes.lines if len(line.get_ydata()) == ITERATIONS]
-        np.testing.assert_allclose(np.transpose(every), values)
+        np.testing.assert_allclose(np.transpose(faint(axes)), values)
     ratio = expected[2][-1, 2]
     assert f"fc_3 {ratio:.3g}" in figure.alt_text
 
@@ -355,6 +402,24 @@ def test_attenuation_counts_how_many_times_smaller(relu):
     assert "ReLU fc_1 0.002, fc_2 0.005, fc_3 0.01, fc_4 0.5; fc_1 is 250 times smaller than fc_4." in told
     relu.gradient[0, :, 1] = [0.5, 0.1, 0.1, 1e-4]
     assert "fc_1 is 5,000 times larger than fc_4" in plots.attenuation(relu).alt_text
+
+
+def test_attenuation_compares_layers_with_as_many_outputs(relu):
+    """A last layer of another width has other gradients for that reason alone."""
+    shapes = ((256, 784), (256, 256), (256, 256), (10, 256))
+    wide = replace(relu, origin=replace(relu.origin, shapes=shapes))
+    assert "times smaller than fc_3" in plots.attenuation(wide).alt_text
+    assert "depends on its layer's inputs and width" in plots.attenuation(wide).alt_text
+    narrowing = replace(relu, origin=replace(relu.origin, shapes=((30, 784), (20, 30), (15, 20), (10, 15))))
+    assert "times smaller than fc_4" in plots.attenuation(narrowing).alt_text
+
+
+def test_attenuation_of_one_layer_compares_nothing():
+    figure = plots.attenuation(recorded(layers=("fc_1",)))
+    assert "times" not in figure.alt_text
+    assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["ReLU"]
+    low, high = figure.axes[0].get_ylim()
+    assert high > 2 * low
 
 
 def test_attenuation_as_root_mean_square(relu):
@@ -439,6 +504,25 @@ def test_networks_differ_in_more_than_colour(relu, sigmoid):
         assert len({line.get_color() for line in lines}) == 2
         assert len({line.get_linestyle() for line in lines}) == 2
     assert COLOURS[0] != COLOURS[1]
+
+
+def overlap(figure, axis_label):
+    """Does the legend below lie over the axis label of the tiles?"""
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    return any(
+        legend.get_window_extent().overlaps(a.xaxis.label.get_window_extent()) for a in figure.axes if axis_label
+    )
+
+
+def test_legends_keep_off_the_axis_labels(relu):
+    e = relu.origin.experiment
+    several = [
+        replace(relu, origin=replace(relu.origin, experiment=e.replace(seed=k, clip_norm=1.0))) for k in range(3)
+    ]
+    deep = [recorded(layers=tuple(f"fc_{k}" for k in range(1, 12)))] * 3
+    figures = [plots.mean_gradients(several), plots.gradient_norms(several), plots.gradient_norms(deep)]
+    assert not any(overlap(figure, "Iteration") for figure in figures)
 
 
 # Figures

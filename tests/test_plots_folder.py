@@ -117,6 +117,15 @@ def test_of_runs_over_seeds_the_first_stands_for_all_outside_the_bands(no_pixels
     assert [name for name in found if name.startswith("growth")] == ["growth-relu"]
 
 
+def test_of_one_seed_out_of_several_title_and_description_say_so(no_pixels, tmp_path):
+    told = {
+        p.stem: p.read_text() for p in plots.everything([of(recorded(), seed=seed) for seed in (4, 5, 6)], tmp_path)
+    }
+    sentence = "Of runs that differ in their seeds alone one is drawn, seed 4 of 3; the others are left out."
+    assert {name for name, text in told.items() if sentence not in text} == {"activations", "bands"}
+    assert not any(sentence in p.read_text() for p in plots.everything(recorded(), tmp_path / "one"))
+
+
 def test_networks_of_other_layers_share_what_has_no_layers(no_pixels, tmp_path):
     found = stems([recorded(), recorded("tanh", layers=("a", "b"))], tmp_path)
     assert {"losses", "accuracy", "first-and-last", "updates-1", "updates-2"} <= set(found)

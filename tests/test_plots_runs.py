@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
-from test_plots import EPOCHS, ITERATIONS, curve, recorded, texts, without_probe
+from test_plots import EPOCHS, ITERATIONS, curve, faint, recorded, texts, without_probe
 
 from labkit import plots
 from labkit.plots.runs import before_and_after, seed_groups
+from labkit.recording import STATISTICS
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -20,11 +21,6 @@ def with_experiment(recording, **changes):
 
 def clipped(factor=0.25, **changes):
     return with_experiment(recorded(clip_factor=np.full((ITERATIONS, 4), factor)), **changes)
-
-
-def every(axes):
-    """The faint curves of all iterations."""
-    return np.array([line.get_ydata() for line in axes.lines if len(line.get_ydata()) == ITERATIONS])
 
 
 def test_accuracy_is_the_probes_for_networks_of_any_layers():
@@ -39,7 +35,7 @@ def test_first_and_last_have_the_mean_absolute_gradients_of_those_layers():
     both = [recorded("relu"), recorded("sigmoid", scale=0.01)]
     figure = plots.first_and_last(both)
     for axes, layer in zip(figure.axes, (0, -1), strict=True):
-        np.testing.assert_allclose(every(axes), [r.statistic("abs_mean")[:, layer] for r in both])
+        np.testing.assert_allclose(faint(axes), [r.statistic("abs_mean")[:, layer] for r in both])
         assert axes.get_yscale() == "log"
     assert figure.axes[1].get_title() == "Last layer: fc_4 Weights"
     size = both[0].statistic("abs_mean").astype(float)
@@ -49,7 +45,7 @@ def test_first_and_last_have_the_mean_absolute_gradients_of_those_layers():
 def test_norms_before_the_clip_are_those_after_over_the_factor():
     recording = clipped()
     figure = plots.gradient_norms([recorded(), recording])
-    plain_before, plain_after, before, after = map(every, figure.axes)
+    plain_before, plain_after, before, after = map(faint, figure.axes)
     np.testing.assert_allclose(plain_before, plain_after)
     np.testing.assert_allclose(after, recording.statistic("norm").T)
     np.testing.assert_allclose(before, 4 * after)
@@ -87,8 +83,8 @@ def test_updates_of_two_optimisers_stand_beside_each_other():
     sgd = replace(sgd, update_norm=sgd.update_norm / 100)
     figure = plots.updates([adam, sgd])
     assert len(figure.axes) == 6
-    np.testing.assert_allclose(every(figure.axes[1]), adam.update_norm.T)
-    np.testing.assert_allclose(every(figure.axes[4]), sgd.update_norm.T)
+    np.testing.assert_allclose(faint(figure.axes[1]), adam.update_norm.T)
+    np.testing.assert_allclose(faint(figure.axes[4]), sgd.update_norm.T)
     assert figure.axes[1].get_ylim() == figure.axes[4].get_ylim()
     assert figure.axes[3].get_title() == "ReLU, sgd\nGradient norm  ‖dloss/dW‖"
     assert "Updates of the ReLU, sgd network" in figure.alt_text
@@ -146,6 +142,21 @@ def test_bands_are_numpys_percentiles_over_the_runs():
         np.testing.assert_allclose(sorted(set(corners[:, 1].round(12))), sorted({*low.round(12), *high.round(12)}))
     assert {"ReLU, 21 runs", "Sigmoid, 1 run"} <= set(texts(figure))
     assert "ReLU, 21 runs: fc_1" in figure.alt_text
+    assert "the band that holds 95 % of the runs" in figure.alt_text
+
+
+def test_the_band_of_a_few_runs_is_called_their_range():
+    told = "about the range of only 3 runs"
+    assert told in plots.bands(seeds(3)).alt_text
+    assert any(told in text for text in texts(plots.bands([*seeds(21), *seeds(3, optimizer="sgd")])))
+    assert "band" not in plots.bands(recorded()).alt_text
+
+
+def test_a_peak_among_the_norms_is_marked_with_its_layer():
+    recording = clipped()
+    recording.gradient[1, 2, STATISTICS.index("norm")] = 900
+    assert "largest: 3,600 (fc_3, iteration 2)" in texts(plots.gradient_norms(recording).axes[0])
+    assert not any(text.startswith("largest") for text in texts(plots.gradient_norms(clipped())))
 
 
 BAD = [

@@ -10,7 +10,7 @@ from test_plots import EPOCHS, LAYERS, planes, recorded, texts, without_probe
 
 from labkit import plots
 from labkit.histogram import centres
-from labkit.plots.words import chosen, layer_lines
+from labkit.plots.words import abbreviated, chosen, layer_lines
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -128,8 +128,20 @@ def test_chosen_layers_are_in_order_and_hold_both_ends(count):
 
 def test_ticks_of_many_layers_do_not_run_into_each_other():
     axes = plots.attenuation(recorded(layers=tuple(f"block_{k}.conv" for k in range(1, 17)))).axes[0]
-    assert [label.get_text() for label in axes.get_xticklabels()] == [str(k) for k in range(1, 17, 2)]
-    assert axes.get_xlabel() == "Layer (1: block_1.conv, 16: block_16.conv)"
+    assert [label.get_text() for label in axes.get_xticklabels()] == [f"b{k}.c" for k in range(1, 17, 2)]
+    assert axes.get_xlabel() == "Layer (b11.c: block_11.conv)"
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["fc_1", "fc_2"], ["fc_1", "fc_2"]),
+        (["conv_1", "block_1.conv_1", "block_1.conv_2", "fc"], ["c1", "b1.c1", "b1.c2", "fc"]),
+        (["first_of_many_layers", "first_of_many_lights"], ["first_…ayers", "first_…ights"]),
+    ],
+)
+def test_long_names_are_abbreviated_and_stay_apart(names, short):
+    assert abbreviated(names) == short
 
 
 BAD = [

@@ -1,5 +1,6 @@
 """Curves over the iterations: loss, signed mean and size of the gradients, updates."""
 
+import math
 from collections.abc import Sequence
 from textwrap import fill
 from typing import Any
@@ -10,15 +11,30 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from labkit.plots.figure import GREY, count_from, describe, frame, legend_below, tiles, title, whole
+from labkit.plots.figure import (
+    GREY,
+    broken_from,
+    count_from,
+    describe,
+    frame,
+    legend_below,
+    legend_room,
+    tiles,
+    title,
+    whole,
+)
 from labkit.plots.words import (
     COLOURS,
     FLOOR_UNITS,
     Network,
     Recordings,
+    after_clipping,
+    breakdown,
+    broke_down,
     chosen,
     chosen_told,
     drawn,
+    far_apart,
     finite,
     gaps,
     layer_lines,
@@ -38,7 +54,8 @@ MOST_TILES = 9  # layers with a tile of their own
 NOISE = "rounding noise: share of iterations within the floor"
 SMALL = 0.064  # inches that a small letter takes
 NOISE_SHARE = 0.95  # a layer whose signed mean lies within the rounding floor this often is called noise
-FAR_APART = 100  # the largest loss over the median one, from which a linear axis shows the largest alone
+STANDS_OUT = 10  # times the median of its curve, from which the largest value is marked
+SHORT = 400  # iterations up to which the faint line of each mini-batch is drawn stronger
 
 
 def losses(recordings: Recordings, *, axes: Axes | None = None) -> Figure:
@@ -47,7 +64,7 @@ def losses(recordings: Recordings, *, axes: Axes | None = None) -> Figure:
     The axis is logarithmic when the losses lie too far apart to be seen on one scale, as those of a run that explodes.
     """
     found = networks(recordings, layers=False)
-    scale = "log" if _far_apart(found) else "linear"
+    scale = "log" if far_apart([n.recording.loss for n in found]) else "linear"
     if axes is None:
         figure, grid = tiles(None, 1, 1, 8, 3.7, margins=(0.8, 0.25, 0.6, 0.75))
         axes = grid[0, 0]
@@ -56,6 +73,8 @@ def losses(recordings: Recordings, *, axes: Axes | None = None) -> Figure:
         recording = network.recording
         shown = finite(recording.loss) if scale == "linear" else positive(recording.loss)
         faint_and_median(axes, shown, window_of(recording), network.label, network.line)
+        mark_largest(axes, shown, colour=network.colour)
+    mark_breakdowns(axes, found, [n.recording.loss for n in found])
     frame(axes)
     count_from(axes.xaxis)
     axes.set(xlabel="Iteration", ylabel="Mean cross-entropy of the mini-batch (nats)", yscale=scale)
@@ -65,20 +84,15 @@ def losses(recordings: Recordings, *, axes: Axes | None = None) -> Figure:
     return describe(axes, " ".join([f"Loss against iteration, {scale} scale.", *map(_loss_told, found)]))
 
 
-def _far_apart(found: list[Network]) -> bool:
-    losses = np.concatenate([positive(n.recording.loss) for n in found])
-    losses = losses[~np.isnan(losses)]
-    return bool(losses.size) and float(losses.max()) > FAR_APART * float(np.median(losses))
-
-
 def _loss_told(network: Network) -> str:
     loss, window = network.recording.loss, window_of(network.recording)
     told = f"{network.label}: {number(loss[0])} at iteration 1, {number(loss[-1])} at {len(loss):,}."
-    _, medians = running_median(finite(loss), window)
-    if len(medians):
-        told += f" Its running median over {window} iterations ends at {number(medians[-1])}."
+    if len(loss) >= window and np.isfinite(loss[-window:]).all():
+        told += f" The median of the last {window} iterations is {number(float(np.median(loss[-window:])))}."
+    if largest := _stands_out(finite(loss)):
+        told += f" Largest: {number(float(loss[largest]))} at iteration {largest[0] + 1:,}."
     bad = int(np.sum(~np.isfinite(loss)))
-    return told + (f" Left out as gaps: {bad:,} values that are not finite." if bad else "")
+    return told + broke_down(loss) + (f" Left out as gaps: {bad:,} values that are not finite." if bad else "")
 
 
 def mean_gradients(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -> Figure:
@@ -88,19 +102,23 @@ def mean_gradients(recordings: Recordings, *, figure: Figure | SubFigure | None 
     but rounding, and its tile says so.
     """
     found = networks(recordings)
-    figure, grid = _per_layer(figure, found[0].recording.layers, "Mean gradient (signed)")
+    lines = [Line2D([], [], **n.line, label=n.label) for n in found]
+    handles = [*lines, *(Patch(color=n.colour, alpha=0.3, label=f"{n.label}, rounding floor") for n in found)]
+    room = max(1.0, legend_room(figure, handles))
+    figure, grid = _per_layer(figure, found[0].recording.layers, "Mean gradient (signed)", room)
     some = chosen_told(len(found[0].recording.layers), MOST_TILES)
+    some += after_clipping(found)
     title(figure, "Mean Gradients", f"signed mean of dloss/dW over a layer's weights{some}; band: {_floor(found)}")
     for k, axes in grid.items():
         for network in found:
             _signed(axes, network, k)
+        mark_breakdowns(axes, found, [n.recording.statistic("mean")[:, k] for n in found])
         axes.set_title(weights_of(found[0].recording.layers[k]), fontsize=11)
         axes.set_xlabel("Iteration")
         _say_noise(axes, found, k)
-    lines = [Line2D([], [], **n.line, label=n.label) for n in found]
-    bands = [Patch(color=n.colour, alpha=0.3, label=f"{n.label}, rounding floor") for n in found]
-    legend_below(figure, [*lines, *bands])
-    return describe(figure, " ".join(["Signed mean gradient against iteration.", *map(_signed_told, found)]))
+    legend_below(figure, handles)
+    start = f"Signed mean gradient against iteration{after_clipping(found)}."
+    return describe(figure, " ".join([start, *map(_signed_told, found)]))
 
 
 def _signed(axes: Axes, network: Network, layer: int) -> None:
@@ -109,7 +127,7 @@ def _signed(axes: Axes, network: Network, layer: int) -> None:
     floor = rounding_floor(recording)[:, layer]
     axes.fill_between(at, -floor, floor, color=network.colour, alpha=0.3, linewidth=0)
     mean = finite(recording.statistic("mean")[:, layer])
-    axes.plot(at, mean, **network.line, linewidth=0.7, label=network.label)
+    axes.plot(at, mean, **network.line, linewidth=0.7, marker=_dots(mean), label=network.label)
 
 
 def noise_share(recording: Recording) -> Array:
@@ -148,7 +166,10 @@ def _signed_told(network: Network) -> str:
     shares = zip(recording.layers, noise_share(recording), strict=True)
     noisy = [f"{drawn(name)} ({share:.1%} of the iterations)" for name, share in shares if share >= NOISE_SHARE]
     noise = f" Within the rounding floor, so noise: {', '.join(noisy)}." if noisy else ""
-    return f"{network.label}, largest |mean|: {listed(recording.layers, largest)}.{noise}"
+    return (
+        f"{network.label}, largest |mean|: {listed(recording.layers, largest)}.{noise}"
+        f"{broke_down(recording.statistic('mean'))}"
+    )
 
 
 def gradient_sizes(recordings: Recordings, signed: bool = False, *, figure: Figure | SubFigure | None = None) -> Figure:
@@ -160,7 +181,9 @@ def gradient_sizes(recordings: Recordings, signed: bool = False, *, figure: Figu
     """
     found = networks(recordings)
     words = "Gradient size" if signed else "Mean |gradient|"
-    figure, grid = _per_layer(figure, found[0].recording.layers, words, sharey=True)
+    handles, columns = _size_handles(found, signed), 3 if signed else 4
+    room = max(1.0, legend_room(figure, handles, columns))
+    figure, grid = _per_layer(figure, found[0].recording.layers, words, room, sharey=True)
     name, caption = _size_words(found, signed)
     title(figure, name, caption)
     for k, axes in grid.items():
@@ -170,14 +193,16 @@ def gradient_sizes(recordings: Recordings, signed: bool = False, *, figure: Figu
             faint_and_median(axes, positive(size), window, network.label, network.line)
             if signed:
                 _signed_size(axes, network, k)
+        mark_breakdowns(axes, found, [n.recording.statistic("abs_mean")[:, k] for n in found])
         axes.set_title(weights_of(found[0].recording.layers[k]), fontsize=11)
         axes.set_xlabel("Iteration")
-    legend_below(figure, _size_handles(found, signed), 3 if signed else 4)
-    return describe(figure, " ".join(["Mean |gradient| against iteration, log scale.", *map(_size_told, found)]))
+    legend_below(figure, handles, columns)
+    start = f"Mean |gradient| against iteration, log scale{after_clipping(found)}."
+    return describe(figure, " ".join([start, *map(_size_told, found)]))
 
 
 def _size_words(found: list[Network], signed: bool) -> tuple[str, str]:
-    some = chosen_told(len(found[0].recording.layers), MOST_TILES)
+    some = chosen_told(len(found[0].recording.layers), MOST_TILES) + after_clipping(found)
     if signed:
         return "Gradient Sizes, Absolute and Signed", f"over a layer's weights{some}, every mini-batch; {_floor(found)}"
     floor = max(np.nan_to_num(rounding_floor(n.recording)).max() for n in found)
@@ -213,7 +238,8 @@ def _size_told(network: Network) -> str:
     return (
         f"{network.label}: at iteration 1 {listed(names, size[0])}, where {drawn(names[0])} is "
         f"{ratio(size[0, 0], size[0, -1])} {drawn(names[-1])}; at iteration {len(size):,} "
-        f"{listed(names, size[-1])}. The rounding floor of a signed mean is at most {number(floor)}.{gaps(size)}"
+        f"{listed(names, size[-1])}. The rounding floor of a signed mean is at most {number(floor)}."
+        f"{broke_down(size)}{gaps(size)}"
     )
 
 
@@ -228,19 +254,55 @@ def updates(recordings: Recordings, *, figure: Figure | SubFigure | None = None)
     margins = (0.75, 0.2, 0.95, 1.0 if rows == 1 else 1.15)
     figure, grid = tiles(figure, rows, 3, 4.1, 3.3, sharey="col", margins=margins, grid={"wspace": 0.24})
     whose = f" of the {found[0].label} Network" if rows == 1 else ""
-    title(figure, f"Gradients and Updates{whose}", f"per weight matrix, {faint(found[0].recording)}")
+    caption = f"per weight matrix, {faint(found[0].recording)}{after_clipping(found)}"
+    title(figure, f"Gradients and Updates{whose}", caption)
     for row, network in zip(grid, found, strict=True):
         for axes, (name, values) in zip(row, _steps(network.recording).items(), strict=True):
             layer_curves(axes, network.recording, values)
+            mark_breakdowns(axes, [network], [values])
             axes.set_title(name if rows == 1 else f"{network.label}\n{name}", fontsize=11 if rows == 1 else 10)
     legend_below(figure, layer_handles(layers), 8)
     return describe(figure, " ".join(map(_updates_told, found)))
 
 
+def mark_breakdowns(axes: Axes, found: Sequence[Network], values: Sequence[Array]) -> None:
+    """Shade the iterations from which on a run's values (I, ...) are not finite."""
+    place = 0
+    for network, some in zip(found, values, strict=True):
+        first = breakdown(some)
+        whose = f"{drawn(network.label, 24)}: " if len(found) > 1 else ""
+        words = f"{whose}not finite\nfrom iteration {(first or 0) + 1:,} on"
+        broken_from(axes, None if first is None else first + 1, len(some), words, place)
+        place += first is not None
+
+
+def mark_largest(axes: Axes, values: Array, names: Sequence[str] = (), colour: str = GREY) -> None:
+    """A ring around the largest of values (I,) or (I, L), if it stands out, with its iteration, and layer, in words."""
+    if (at := _stands_out(values)) is None:
+        return
+    layer = f"{drawn(names[at[1]], 20)}, " if names else ""
+    axes.plot(at[0] + 1, values[at], "o", markersize=7, fillstyle="none", color=colour, label="_largest")
+    words = f"largest: {number(float(values[at]))} ({layer}iteration {at[0] + 1:,})"
+    side = -1 if 2 * at[0] > len(values) else 1
+    axes.annotate(
+        words, (at[0] + 1, values[at]), (7 * side, 0), textcoords="offset points", va="center",
+        ha="right" if side < 0 else "left", fontsize=8, color=colour,
+    )  # fmt: skip
+
+
+def _stands_out(values: Array) -> tuple[int, ...] | None:
+    """Where the largest of the finite values is, if it is far above the median of its curve."""
+    known = np.nan_to_num(values, nan=0.0)
+    at = tuple(int(k) for k in np.unravel_index(int(np.argmax(known)), known.shape))
+    curve = values[:, at[1]] if values.ndim > 1 else values
+    usual = float(np.median(curve[np.isfinite(curve)])) if np.isfinite(curve).any() else math.inf
+    return at if known[at] > STANDS_OUT * usual > 0 else None
+
+
 def layer_curves(axes: Axes, recording: Recording, values: Array) -> None:
     """A curve over the iterations for each layer, of values (I, L), on a log axis."""
     axes.set_yscale("log")
-    alpha = 0.18 if len(recording.layers) <= len(COLOURS) else 0.05
+    alpha = 0.25 if len(recording.layers) <= len(COLOURS) else 0.15
     for k, line in enumerate(layer_lines(len(recording.layers))):
         label = weights_of(recording.layers[k])
         faint_and_median(axes, positive(values[:, k]), window_of(recording), label, line, alpha)
@@ -274,18 +336,20 @@ def _steps(recording: Recording) -> dict[str, Array]:
 
 def _steps_told(recording: Recording, name: str, values: Array) -> str:
     first, last = listed(recording.layers, values[0]), listed(recording.layers, values[-1])
-    return f"{name.split('  ')[0]}: at iteration 1 {first}; at {len(values):,} {last}.{gaps(values)}"
+    name = name.split("  ")[0]
+    return f"{name}: at iteration 1 {first}; at {len(values):,} {last}.{broke_down(values)}{gaps(values)}"
 
 
 def _per_layer(
-    figure: Figure | SubFigure | None, layers: tuple[str, ...], words: str, **options: Any
+    figure: Figure | SubFigure | None, layers: tuple[str, ...], words: str, room: float = 1.0, **options: Any
 ) -> tuple[Figure | SubFigure, dict[int, Axes]]:
     """A tile for every layer by its index, input side first; of a deep network for some. `words` say what is drawn."""
     shown = chosen(len(layers), MOST_TILES)
     columns = int(np.ceil(np.sqrt(len(shown))))
     rows = int(np.ceil(len(shown) / columns))
     width = min(5.0, 10.0 / columns)  # wide figures are shown smaller, and their letters with them
-    figure, grid = tiles(figure, rows, columns, width, 2.7, margins=(0.9, 0.2, 1.0, 1.05), **options)
+    high = 2.7 + (room - 1) / rows
+    figure, grid = tiles(figure, rows, columns, width, high, margins=(0.9, 0.2, room, 1.05), **options)
     for axes in grid.flat:
         frame(axes)
         count_from(axes.xaxis)
@@ -298,17 +362,27 @@ def _per_layer(
 
 def faint(recording: Recording) -> str:
     """What the two strengths of a line mean."""
-    return f"faint: each mini-batch, strong: running median over {window_of(recording)} iterations"
+    return f"faint: each mini-batch, strong: running median over up to {window_of(recording)} iterations"
 
 
 def faint_and_median(
     axes: Axes, values: Array, window: int, label: str, line: dict[str, Any], alpha: float = 0.3
 ) -> None:
-    """The values of every iteration, and their running median when there are enough for one."""
-    at, medians = running_median(values, window)
+    """The values of every iteration, and their running median when there are enough for one.
+
+    Of a run that broke down the median ends where the values do.
+    """
+    at, medians = running_median(values[: breakdown(values)], window)
     iterations = np.arange(1, len(values) + 1)
     if len(medians) == 0:
-        axes.plot(iterations, values, **line, linewidth=1.2, label=label)
+        axes.plot(iterations, values, **line, linewidth=1.2, marker=_dots(values), label=label)
         return
-    axes.plot(iterations, values, color=line["color"], linewidth=0.5, alpha=alpha, label="_each")
+    short = len(values) <= SHORT
+    alpha, thin = (max(alpha, 0.5), 0.8) if short else (alpha, 0.5)
+    axes.plot(iterations, values, color=line["color"], linewidth=thin, alpha=alpha, label="_each")
     axes.plot(at, medians, **line, linewidth=1.6, label=label)
+
+
+def _dots(values: Array) -> str:
+    """A line through one point is invisible without it."""
+    return "." if np.isfinite(values).sum() < 2 else ""

@@ -1,6 +1,7 @@
 """Why gradients shrink or grow: slopes of the activations, sizes over depth, factors of the last layer."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from labkit import theory
-from labkit.plots.figure import PlotError, count_from, describe, frame, tiles, title
+from labkit.plots.figure import PlotError, at_least_a_decade, broken_from, count_from, describe, frame, tiles, title
 from labkit.plots.words import (
     ACTIVATIONS,
     COLOURS,
@@ -17,6 +18,9 @@ from labkit.plots.words import (
     PROBE_ADVICE,
     Network,
     Recordings,
+    abbreviated,
+    after_clipping,
+    breakdown,
     drawn,
     finite,
     gaps,
@@ -29,10 +33,13 @@ from labkit.plots.words import (
 )
 from labkit.recording import Array, Recording
 
+CANCELS = "the gradient lies below the product where the images' parts cancel in the mean over the batch"
 Size = Literal["abs_mean", "rms"]
 SIZES = {"abs_mean": "mean |gradient|", "rms": "rms gradient"}
-TICKS = 8  # layers of a deep network whose names fit under an axis ...
+TICKS = 9  # layers of a deep network whose names fit under an axis ...
 LETTERS = 60  # ... when they have no more letters than these, all together
+NOT_DELTAS = "a weight's gradient also depends on its layer's inputs and width"
+FITTING = 56  # letters of a legend below one of two panels
 MATLAB_SPACING = 0.01  # what gradient(y, 0.01) divides by; the points lie 10/999 apart
 
 
@@ -86,7 +93,9 @@ def attenuation(
     """The gradients' size over depth, log axis: at iteration index `at`, and the median over the last epoch.
 
     `statistic` is `abs_mean`, the mean |gradient| over a layer's weights, or `rms`, the root of their mean square.
-    A line that falls to the left vanishes towards the input, one that rises to the left explodes.
+    A weight's gradient is a delta times an input: its size also follows how large a layer's inputs are and how wide the
+    layer is. So the first layer is compared with the last one that has as many outputs, and `gain_per_layer` shows of
+    plain networks whether the deltas themselves vanish or explode.
     """
     found = networks(recordings)
     if statistic not in SIZES:
@@ -99,13 +108,18 @@ def attenuation(
         f"iteration {index + 1:,}": [_size(n.recording, statistic)[index] for n in found],
         "median over the last epoch": [_last_epoch(n.recording, statistic) for n in found],
     }
-    margins = (0.95, 0.2, 0.7 + 0.2 * len(found), 0.95)
-    figure, grid = tiles(figure, 1, 2, 5.0, 3.2, sharey=True, margins=margins, grid={"wspace": 0.08})
-    caption = f"{SIZES[statistic]} over a layer's weights, on the mini-batch; input side on the left"
+    lines = [
+        2 if len(n.label + _factor(n.recording, np.ones(len(n.recording.layers)))) + 8 > FITTING else 1 for n in found
+    ]
+    margins = (0.95, 0.2, 0.7 + 0.2 * sum(lines), 1.1)
+    figure, grid = tiles(figure, 1, 2, 5.0, 3.4, sharey=True, margins=margins, grid={"wspace": 0.08})
+    caption = f"{SIZES[statistic]} over a layer's weights, on the mini-batch{after_clipping(found)}; {NOT_DELTAS}"
     title(figure, "Gradient Size over Depth", caption)
     grid[0, 0].set_ylabel(SIZES[statistic].capitalize())
     told = [_depth(axes, found, sizes, when) for axes, (when, sizes) in zip(grid[0], panels.items(), strict=True)]
-    return describe(figure, " ".join([f"{SIZES[statistic].capitalize()} per layer, log scale.", *told]))
+    at_least_a_decade(grid[0, 0])
+    start = f"{SIZES[statistic].capitalize()} per layer, log scale{after_clipping(found)}; {NOT_DELTAS}."
+    return describe(figure, " ".join([start, *told]))
 
 
 def _depth(axes: Axes, found: list[Network], sizes: list[Array], when: str) -> str:
@@ -113,10 +127,12 @@ def _depth(axes: Axes, found: list[Network], sizes: list[Array], when: str) -> s
     names, told = found[0].recording.layers, []
     axes.set_yscale("log")
     for n, size in zip(found, sizes, strict=True):
-        factor = f"{drawn(names[0])} is {ratio(size[0], size[-1])} {drawn(names[-1])}"
+        factor = _factor(n.recording, size)
         style = {**n.line, "marker": n.marker, "linewidth": 1.8}
-        axes.plot(range(len(names)), positive(size), **style, label=f"{n.label}: {factor}")
-        told.append(f"{n.label} {listed(names, size)}; {factor}.{gaps(size)}")
+        axes.plot(
+            range(len(names)), positive(size), **style, label=fill(": ".join(filter(None, (n.label, factor))), FITTING)
+        )
+        told.append(f"{n.label} {listed(names, size)}{'; ' if factor else ''}{factor}.{gaps(size)}")
     layer_ticks(axes, names)
     axes.set_title(when.capitalize(), fontsize=11)
     axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22))
@@ -124,11 +140,28 @@ def _depth(axes: Axes, found: list[Network], sizes: list[Array], when: str) -> s
     return f"{when.capitalize()}: {' '.join(told)}"
 
 
+def _factor(recording: Recording, size: Array) -> str:
+    names, other = recording.layers, _comparable(recording)
+    return f"{drawn(names[0])} is {ratio(size[0], size[other])} {drawn(names[other])}" if other else ""
+
+
+def _comparable(recording: Recording) -> int:
+    """The last layer with as many outputs as the first; the last of all when none has, 0 when there is but one."""
+    outputs = [shape[0] for shape in recording.origin.shapes]
+    same = [k for k, count in enumerate(outputs) if count == outputs[0]]
+    return same[-1] or len(outputs) - 1
+
+
 def layer_ticks(axes: Axes, names: Sequence[str], most: int = TICKS) -> None:
-    """A tick for each layer, of a deep network for every second or third; names that are too long become numbers."""
-    at = range(0, len(names), -(-len(names) // most))
-    short = [drawn(names[k], longest=12) for k in at]
+    """A tick for each layer, of a deep network for every second or third; names that are too long are abbreviated, or
+    become numbers, and the axis says what the first stands for."""
+    at, all_short = range(0, len(names), -(-len(names) // most)), abbreviated(names)
+    short = [all_short[k] for k in at]
     axes.set_xlabel("Layer")
+    changed = [k for k in at if all_short[k] != drawn(names[k]) and "…" not in all_short[k]]
+    if changed:
+        longest = max(changed, key=lambda k: len(names[k]))
+        axes.set_xlabel(f"Layer ({all_short[longest]}: {drawn(names[longest], 30)})")
     if sum(map(len, short)) > LETTERS:
         axes.set_xlabel(f"Layer (1: {drawn(names[0], 20)}, {len(names)}: {drawn(names[-1], 20)})")
         short = [str(k + 1) for k in at]
@@ -158,18 +191,24 @@ def growth(recording: Recording, *, axes: Axes | None = None) -> Figure:
     is the mean of (p - y) h^T over the batch; p is the softmax, y the label, h the last hidden activation.
     """
     network = networks(recording, iterations=False)[0]
-    curves = _factors(recording)
+    curves, broken = _factors(recording), breakdown(recording.probe_gradient[:, -1])
+    clipped = ", not clipped" if after_clipping([network]) else ""
     if axes is None:
-        figure, grid = tiles(None, 1, 1, 8, 3.9, margins=(0.8, 0.25, 0.6, 0.75))
+        figure, grid = tiles(None, 1, 1, 8, 3.9, margins=(0.8, 0.25, 0.6, 0.85))
         axes = grid[0, 0]
-        caption = "fixed probe batch; each curve divided by its own value before training (epoch 0)"
+        caption = f"fixed probe batch{clipped}; each curve divided by its own value before training (epoch 0)"
+        caption += f"\n{CANCELS}"
         title(figure, f"What the Last Layer's Gradient Is Made Of, {network.label} Network", caption)
     axes.set_yscale("log")
     for k, (name, values) in enumerate(curves.items()):
         relative = positive(values) / positive(values)[0]
         style: dict[str, Any] = {"color": COLOURS[k], "linestyle": DASHES[k], "linewidth": 2.6 if k == 0 else 1.6}
-        marker: dict[str, Any] = {"marker": ("", "s", "D", "")[k], "markevery": 0.1, "markersize": 5}
+        lone = np.isfinite(relative).sum() < 2
+        marker: dict[str, Any] = {"marker": "osDv"[k] if lone else ("", "s", "D", "")[k], "markersize": 5}
+        marker["markevery"] = 1 if lone else 0.1
         axes.plot(np.arange(len(values)), relative, **style, **marker, label=name)
+    words = f"not finite\nfrom epoch {broken} on"
+    broken_from(axes, broken, recording.epochs, words)
     frame(axes)
     axes.axhline(1, color="#999999", linewidth=0.8)
     axes.set(xlabel="Epoch", ylabel="Relative to epoch 0")
@@ -177,10 +216,14 @@ def growth(recording: Recording, *, axes: Axes | None = None) -> Figure:
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+    if broken is not None:
+        axes.set_xlim(-0.5, recording.epochs + 0.5)
     axes.legend(frameon=False, fontsize=9)
     told = [_growth_told(name, values) for name, values in curves.items()]
-    when = f"on the probe batch, epoch 0 to {recording.epochs}, log scale"
-    return describe(axes, f"Factors of the last gradient, {network.label} network, {when}. {' '.join(told)}")
+    when = f"on the probe batch{clipped}, epoch 0 to {recording.epochs}, log scale"
+    told += [f"Not finite from epoch {broken} on."] * (broken is not None)
+    told = [f"Factors of the last gradient, {network.label} network, {when}; {CANCELS}.", *told]
+    return describe(axes, " ".join(told))
 
 
 def _growth_told(name: str, values: Array) -> str:

@@ -16,6 +16,7 @@ from labkit.plots.words import (
     PROBE_ADVICE,
     Network,
     Recordings,
+    after_clipping,
     chosen,
     chosen_told,
     listed,
@@ -76,7 +77,7 @@ def _waterfalls(
     if figure is None:
         scale = min(1.0, 12.0 / (4.9 * columns))  # wide figures are shown smaller, and their letters with them
         figure = LabFigure(4.9 * scale * columns, 3.75 * scale * rows + 0.7)
-    title(figure, words, _what(recording, source) + chosen_told(len(recording.layers), MOST_TILES))
+    title(figure, words, _what([network], source) + chosen_told(len(recording.layers), MOST_TILES))
     for place, k in enumerate(shown):
         axes = _tile(figure, place, rows, columns)
         axes.set_title(weights_of(recording.layers[k]), y=1.02, fontsize=11)
@@ -99,8 +100,9 @@ def _ready(
     return found
 
 
-def _what(recording: Recording, source: Histogram) -> str:
-    """Which images and which bins the histograms have."""
+def _what(found: Sequence[Network], source: Histogram) -> str:
+    """Which images and which bins the histograms have, and whether their gradients are what clipping left."""
+    recording = found[0].recording
     if source == "weights":
         return "W before training and after each epoch, common bins, log counts"
     if source == "probe":
@@ -109,7 +111,8 @@ def _what(recording: Recording, source: Histogram) -> str:
     images = "the epoch's last mini-batch"
     if experiment:
         images += f" of {experiment.observations % experiment.batch_size or experiment.batch_size} images"
-    return f"dloss/dW on {images}, each epoch in {recording.batch_counts.shape[2]} bins of its own"
+    bins = f"each epoch in {recording.batch_counts.shape[2]} bins of its own"
+    return f"dloss/dW on {images}, {bins}{after_clipping(found)}"
 
 
 def _histograms(recording: Recording, source: Histogram, layer: int) -> tuple[Array, Array, Array]:
@@ -215,7 +218,7 @@ def _spread(network: Network, source: Histogram) -> str:
     start = "after epoch 1" if source == "batch" else "before training"
     name, value = ("Weight", "weight") if source == "weights" else ("Gradient", "gradient")
     return (
-        f"{name} distributions of the {network.label} network per layer, {_what(recording, source)}. "
+        f"{name} distributions of the {network.label} network per layer, {_what([network], source)}. "
         f"Largest |{value}| (bin edge) {start}: {listed(recording.layers, first)}; "
         f"after epoch {recording.epochs}: {listed(recording.layers, last)}. "
         f"{start.capitalize()} that of {recording.layers[0]} is {ratio(first[0], first[-1])} "
@@ -248,7 +251,7 @@ def distribution_heatmap(
         figure, len(shown), len(found), 4.6, 1.75,
         sharex=True, sharey="row", margins=(0.95, 1.1, 0.6, 0.95), grid={"wspace": 0.06, "hspace": 0.28},
     )  # fmt: skip
-    title(figure, f"{name} Distributions", _what(found[0].recording, source) + chosen_told(len(layers), MOST_ROWS))
+    title(figure, f"{name} Distributions", _what(found, source) + chosen_told(len(layers), MOST_ROWS))
     for row, layer in zip(grid, shown, strict=True):
         _heat_row(figure, row, found, source, layer, layers[layer])
     for axes, network in zip(grid[0], found, strict=True):

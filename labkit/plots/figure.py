@@ -137,13 +137,46 @@ def title(figure: Figure | SubFigure, text: str, caption: str = "") -> None:
         figure.text(0.5, 1 - 0.42 / high, "\n".join(lines), ha="center", va="top", fontsize=9, color=GREY)
 
 
+def legend_room(figure: Figure | SubFigure | None, handles: list[Any], columns: int = 4, wide: float = 10.0) -> float:
+    """Inches below the tiles that tick labels, an axis label and `legend_below` take together."""
+    wide = wide if figure is None else _inches(figure)[0]
+    return 0.65 + 0.2 * _legend_rows(wide, [handle.get_label() for handle in handles], columns)
+
+
+def _legend_rows(wide: float, labels: list[str], columns: int) -> int:
+    fitting = int(wide / (LETTER * max(map(len, labels)) + 0.6))
+    return -(-len(labels) // max(1, min(columns, fitting)))
+
+
 def legend_below(figure: Figure | SubFigure, handles: list[Any], columns: int = 4) -> None:
     """One legend for all tiles, below them, in as many columns as its words allow."""
     labels = [handle.get_label() for handle in handles]
-    fitting = int(_inches(figure)[0] / (LETTER * max(map(len, labels)) + 0.6))
-    rows = -(-len(handles) // max(1, min(columns, fitting)))
+    rows = _legend_rows(_inches(figure)[0], labels, columns)
     columns = -(-len(handles) // rows)
     figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False, fontsize=9)
+
+
+def broken_from(axes: Axes, first: int | None, last: int, words: str, place: int = 0) -> None:
+    """Shade what comes from `first` on, up to `last`, on the x axis, and say so; nothing when `first` is None.
+
+    The shade also keeps the whole run on the axis, of which matplotlib shows what is finite alone. `place` is the
+    line on which the words stand, counted from the top.
+    """
+    if first is None:
+        return
+    axes.axvspan(first - 0.5, last + 0.5, color=GREY, alpha=0.12, linewidth=0)
+    late = last - first + 1 < 0.4 * last  # too narrow a shade for the words
+    at, side = (first - 0.6, "right") if late else (first - 0.4, "left")
+    where = axes.get_xaxis_transform()
+    axes.text(at, 0.96 - 0.17 * place, words, transform=where, ha=side, va="top", fontsize=8, color=GREY)
+
+
+def at_least_a_decade(axes: Axes) -> None:
+    """A log axis on which sizes lie close together: room around them, so that its numbers stay short."""
+    low, high = axes.get_ylim()
+    if high < 2 * low:
+        middle = (low * high) ** 0.5
+        axes.set_ylim(middle / 4, middle * 4)
 
 
 def count_from(axis: Any, ticks: int = 6) -> None:

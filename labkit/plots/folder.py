@@ -13,7 +13,7 @@ from labkit.files import write_whole
 from labkit.plots.curves import gradient_sizes, losses, mean_gradients, updates
 from labkit.plots.depth import activations, attenuation, growth
 from labkit.plots.distributions import distribution_heatmap, gradient_distributions, weight_distributions
-from labkit.plots.figure import LabFigure, PlotError
+from labkit.plots.figure import LabFigure, PlotError, describe
 from labkit.plots.gains import gain_per_layer
 from labkit.plots.runs import accuracy, bands, first_and_last, gradient_norms, seed_groups, through_time
 from labkit.plots.statistics import gradient_statistics, weight_histograms, weight_statistics
@@ -21,6 +21,7 @@ from labkit.plots.words import CLIPS, Recordings, networks
 from labkit.recording import Recording
 
 Drawing = Callable[[], Figure]
+OF_ALL = ("activations", "bands", "gain-per-layer")  # figures with all runs, or with none
 ABREAST = 4  # networks beside each other; more become too small, and are drawn in further figures
 
 
@@ -29,15 +30,16 @@ def everything(recordings: Recordings, folder: Path | str) -> list[Path]:
 
     A recording without a finished epoch has no distributions, one without a probe batch nothing drawn on it. Networks
     of different layers share the figures that have no layers, and have the others for themselves. Of runs that differ
-    in their seeds alone the first is drawn; `bands` and `gain-per-layer` show them all.
+    in their seeds alone the first is drawn, and the figure says so; `bands` and `gain-per-layer` show them all.
     """
     folder, paths = Path(folder), []
-    drawings = list(_drawings(recordings))
+    drawings, left_out = list(_drawings(recordings)), [g for g in seed_groups(recordings) if len(g) > 1]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, draw in drawings:
             figure = _drawn(draw)
             if figure is not None:
+                _say_which(figure, name, left_out)
                 paths.append(write_whole(folder / f"{name}.png", figure.png()))
     except OSError as error:
         raise PlotError(f"{folder} cannot be written ({error.strerror}): choose another folder") from error
@@ -51,6 +53,26 @@ def _drawn(draw: Drawing) -> LabFigure | None:
         return None
     assert isinstance(figure, LabFigure)
     return figure
+
+
+def _say_which(figure: LabFigure, name: str, groups: Sequence[list[Recording]]) -> None:
+    """In the title and the description, of runs that differ in their seeds alone, that the first one stands for all."""
+    if not groups or name.startswith(OF_ALL):
+        return
+    seeds = [
+        (r.origin.experiment.seed if r.origin.experiment else 0, len(group)) for group in groups for r in group[:1]
+    ]
+    words = f"seed {seeds[0][0]} of {seeds[0][1]} runs" if len(set(seeds)) == 1 else "one seed of each"
+    heading = f"{figure.get_suptitle()} ({words})"
+    high = float(figure.get_size_inches()[1])
+    figure.suptitle(heading, y=1 - 0.12 / high, va="top", fontsize=_fitting(figure, heading))
+    drawn = ", ".join(f"seed {seed} of {count}" for seed, count in dict.fromkeys(seeds))
+    describe(figure, f"Of runs that differ in their seeds alone one is drawn, {drawn}; the others are left out.")
+
+
+def _fitting(figure: LabFigure, heading: str) -> float:
+    """Points of a title's letters, smaller where its words would leave the figure."""
+    return min(13.0, float(figure.get_size_inches()[0]) / len(heading) / 0.0081)
 
 
 def _drawings(recordings: Recordings) -> Iterator[tuple[str, Drawing]]:

@@ -11,15 +11,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from labkit import data, theory
-from labkit.activations import HOMOGENEOUS, slope, value
+from labkit import flow, theory
+from labkit.activations import HOMOGENEOUS
 from labkit.experiments import Experiment
 from labkit.initialisations import variance
 from labkit.plots.depth import layer_ticks
-from labkit.plots.figure import GREY, PlotError, describe, frame, legend_below, tiles, title
+from labkit.plots.figure import GREY, PlotError, describe, frame, legend_below, legend_room, tiles, title
 from labkit.plots.runs import seed_groups
 from labkit.plots.words import COLOURS, Network, Recordings, listed, networks, number
-from labkit.recording import PROBE, Array, Recording
+from labkit.recording import Array, Recording
 from labkit.theory.mean_field import mean_slope
 
 SHARE = 0.95  # of the seeds, inside the band
@@ -41,9 +41,11 @@ def gain_per_layer(recordings: Recordings, *, figure: Figure | SubFigure | None 
     expected = [expected_gains(_plain(n.recording)) for n in found]
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
+    handles, wide = _handles(max(map(len, measured))), 8.0 if columns == 1 else 10.2
+    room = legend_room(figure, handles, wide=wide)
     figure, grid = tiles(
-        figure, rows, columns, 6.5 if columns == 1 else 10.2 / columns, 3.0, sharey=True,
-        margins=(1.0, 0.2, 1.1, 1.15), grid={"wspace": 0.08, "hspace": 0.5},
+        figure, rows, columns, wide / columns, 3.0 + (room - 1) / rows, sharey=True,
+        margins=(1.0, 0.2, room, 1.15), grid={"wspace": 0.08, "hspace": 0.5},
     )  # fmt: skip
     caption = "factor on the mean square of dloss/dz from a layer to the one before it, at the start, probe batch"
     title(figure, "Gain per Layer", f"{caption}\nbelow 1 gradients vanish towards the input, above 1 they explode")
@@ -54,7 +56,7 @@ def gain_per_layer(recordings: Recordings, *, figure: Figure | SubFigure | None 
     for axes in grid[:, 0]:
         axes.set_ylabel("Gain (ratio of mean squares)", fontsize=9)
     _limits(grid, measured, expected)
-    legend_below(figure, _handles(max(map(len, measured))))
+    legend_below(figure, handles)
     told = [_told(n, g, e) for n, g, e in zip(found, measured, expected, strict=True)]
     return describe(figure, " ".join(["Gain per layer at the start, log scale.", *told]))
 
@@ -66,40 +68,11 @@ def measured_gains(recording: Recording, checkpoint: int = 0) -> Array:
     in which the images' gradients partly cancel, more so in some layers than in others.
     """
     e = _plain(recording)
-    parameters = recording.checkpoint(checkpoint)
-    try:
-        layers = [(parameters[f"{name}.weight"], parameters[f"{name}.bias"]) for name in recording.layers]
-    except KeyError as error:
-        raise PlotError(f"{recording.name} has no checkpoint of {error}: train it again") from error
-    dataset = data.of_experiment(e)
-    inputs = dataset.inputs[:PROBE].reshape(len(dataset.inputs[:PROBE]), -1).astype(np.float64)
-    squares = [np.mean(delta**2) for delta in _deltas(layers, inputs, dataset.labels[:PROBE], e)]
+    if not flow.fits(recording, e):
+        raise PlotError(f"{recording.name} has no checkpoint of its experiment's fc_1, fc_2, ...: train it again")
+    deltas, _ = flow.back_propagated(e, recording.checkpoint(checkpoint), *flow.probe_batch(e))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.array([first / second for first, second in pairwise(squares)])
-
-
-def _deltas(layers: Sequence[tuple[Array, Array]], inputs: Array, labels: Array, e: Experiment) -> list[Array]:
-    """dloss/dz (images, units) of each layer, the loss of each image by itself."""
-    z, h = [], inputs
-    for weights, biases in layers:
-        z.append(h @ weights.T.astype(np.float64) + biases)
-        h = value(e.activation, z[-1], e.slope)
-    delta = _error(z[-1], labels)
-    found = [delta]
-    for (weights, _), before in zip(reversed(layers[1:]), reversed(z[:-1]), strict=True):
-        delta = delta @ weights.astype(np.float64) * slope(e.activation, before, e.slope)
-        found.append(delta)
-    return found[::-1]
-
-
-def _error(logits: Array, labels: Array) -> Array:
-    """p - y: the cross-entropy's gradient, of classes through softmax, of one output through the logistic function."""
-    if logits.shape[1] == 1:
-        return np.asarray(value("sigmoid", logits) - labels[:, None])
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    p[np.arange(len(p)), labels] -= 1
-    return np.asarray(p)
+        return np.array([first / second for first, second in pairwise(map(flow.mean_square, deltas))])
 
 
 def expected_gains(e: Experiment) -> Array:

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,14 +12,27 @@ from matplotlib.lines import Line2D
 
 from labkit import ensembles
 from labkit.ensembles import Band
-from labkit.plots.curves import faint, faint_and_median, layer_curves, layer_handles
+from labkit.plots.curves import faint, faint_and_median, layer_curves, layer_handles, mark_breakdowns, mark_largest
 from labkit.plots.depth import layer_ticks
-from labkit.plots.figure import GREY, PlotError, count_from, describe, frame, legend_below, tiles, title
+from labkit.plots.figure import (
+    GREY,
+    PlotError,
+    at_least_a_decade,
+    count_from,
+    describe,
+    frame,
+    legend_below,
+    legend_room,
+    tiles,
+    title,
+)
 from labkit.plots.words import (
     COLOURS,
     PROBE_ADVICE,
     Network,
     Recordings,
+    after_clipping,
+    broke_down,
     drawn,
     finite,
     gaps,
@@ -33,6 +46,8 @@ from labkit.plots.words import (
 )
 from labkit.recording import Array, Recording
 
+LIMIT: dict[str, Any] = {"color": GREY, "linewidth": 0.9, "linestyle": ":"}
+FEW = 20  # runs below which a percentile of 2.5 lies between the two smallest
 By = Literal["iteration", "epoch"]
 
 
@@ -66,15 +81,17 @@ def _accuracy_told(network: Network) -> str:
 def first_and_last(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -> Figure:
     """Mean |gradient| of the first and of the last layer against the iteration, one log axis for both."""
     found = networks(recordings, layers=False)
-    margins = (0.8, 0.2, 0.75 + 0.2 * (len(found) // 4), 0.95)
-    figure, grid = tiles(figure, 1, 2, 5.0, 3.4, sharey=True, margins=margins, grid={"wspace": 0.08})
-    caption = f"mean |dloss/dW| over a layer's weights, {faint(found[0].recording)}"
+    margins = (0.8, 0.2, 0.75 + 0.2 * (len(found) // 4), 1.1)
+    figure, grid = tiles(figure, 1, 2, 5.0, 3.55, sharey=True, margins=margins, grid={"wspace": 0.08})
+    caption = f"mean |dloss/dW| over a layer's weights, {faint(found[0].recording)}{after_clipping(found)}"
     title(figure, "Gradients of the First and of the Last Layer", caption)
     for axes, layer, which in zip(grid[0], (0, -1), ("First layer", "Last layer"), strict=True):
         axes.set_yscale("log")
         for n in found:
             size = positive(n.recording.statistic("abs_mean")[:, layer])
             faint_and_median(axes, size, window_of(n.recording), n.label, n.line)
+            mark_largest(axes, size, colour=n.colour)
+        mark_breakdowns(axes, found, [n.recording.statistic("abs_mean")[:, layer] for n in found])
         frame(axes)
         count_from(axes.xaxis)
         names = dict.fromkeys(drawn(n.recording.layers[layer]) for n in found)
@@ -82,7 +99,8 @@ def first_and_last(recordings: Recordings, *, figure: Figure | SubFigure | None 
         axes.set(xlabel="Iteration")
     grid[0, 0].set_ylabel("Mean |gradient|")
     legend_below(figure, [Line2D([], [], **n.line, label=n.label) for n in found])
-    return describe(figure, " ".join(["Mean |gradient|, log scale.", *map(_first_and_last_told, found)]))
+    start = f"Mean |gradient|, log scale{after_clipping(found)}."
+    return describe(figure, " ".join([start, *map(_first_and_last_told, found)]))
 
 
 def _first_and_last_told(network: Network) -> str:
@@ -92,7 +110,7 @@ def _first_and_last_told(network: Network) -> str:
     mean = number(float(np.nanmean(factor))) if np.isfinite(factor).any() else "unknown"
     return (
         f"{network.label}: at iteration 1 the last layer's is {ratio(size[0, 1], size[0, 0])} the first's; "
-        f"last / first averaged over all iterations: {mean}.{gaps(size)}"
+        f"last / first averaged over all iterations: {mean}.{broke_down(size)}{gaps(size)}"
     )
 
 
@@ -107,25 +125,25 @@ def gradient_norms(recordings: Recordings, by: By = "iteration", *, figure: Figu
         raise PlotError(f"by is {by!r}: choose from {', '.join(get_args(By))}")
     if by == "epoch" and any(n.recording.epochs == 0 for n in found):
         raise PlotError("a recording has no finished epoch: train for at least one, or plot by='iteration'")
+    handles = [*layer_handles(found[0].recording.layers), *_limits(found)]
+    room = legend_room(figure, handles, 8)
     figure, grid = tiles(
-        figure, len(found), 2, 5.0, 2.7, sharex=True, sharey=True,
-        margins=(1.0, 0.2, 1.0, 1.0), grid={"wspace": 0.06, "hspace": 0.3},
+        figure, len(found), 2, 5.0, 2.7 + (room - 1) / len(found), sharex=True, sharey=True,
+        margins=(1.0, 0.2, room, 1.0), grid={"wspace": 0.06, "hspace": 0.3},
     )  # fmt: skip
     how = faint(found[0].recording) if by == "iteration" else "median over the mini-batches of each epoch"
     title(figure, "Gradient Norms before and after Clipping", f"‖dloss/dW‖ per weight matrix, {how}")
-    limits: dict[str, Line2D] = {}
     for row, network in zip(grid, found, strict=True):
         both = before_and_after(network.recording)
         for axes, (name, norms) in zip(row, both.items(), strict=True):
             _norms(axes, network.recording, norms, by)
             if limit := _limit(network.recording):
-                axes.axhline(limit[0], color=GREY, linewidth=0.9, linestyle=":", zorder=5)
-                limits[limit[1]] = Line2D([], [], color=GREY, linewidth=0.9, linestyle=":", label=limit[1])
+                axes.axhline(limit[0], **LIMIT, zorder=5)
             axes.set_title(f"{network.label}: {name}", fontsize=10)
         row[0].set_ylabel("Gradient norm")
     for axes in grid[:-1].flat:
         axes.set_xlabel("")
-    legend_below(figure, [*layer_handles(found[0].recording.layers), *limits.values()], 8)
+    legend_below(figure, handles, 8)
     told = map(_norms_told, found)
     return describe(figure, " ".join(["Gradient norms before and after clipping, log scale.", *told]))
 
@@ -140,6 +158,8 @@ def before_and_after(recording: Recording) -> dict[str, Array]:
 def _norms(axes: Axes, recording: Recording, norms: Array, by: By) -> None:
     if by == "iteration":
         layer_curves(axes, recording, norms)
+        mark_largest(axes, norms, recording.layers)
+        mark_breakdowns(axes, networks(recording), [recording.statistic("norm")])
         return
     ends = [0, *recording.epoch_end.tolist()]
     medians = np.array([np.median(norms[a:b], axis=0) for a, b in pairwise(ends)])
@@ -159,6 +179,12 @@ def _limit(recording: Recording) -> tuple[float, str] | None:
     return (e.clip_norm, "limit of all parameters together") if e and e.clip_norm is not None else None
 
 
+def _limits(found: Sequence[Network]) -> list[Line2D]:
+    """A legend's line for each kind of limit."""
+    words = dict.fromkeys(limit[1] for n in found if (limit := _limit(n.recording)))
+    return [Line2D([], [], **LIMIT, label=word) for word in words]
+
+
 def _norms_told(network: Network) -> str:
     recording = network.recording
     layers, factor = recording.layers, finite(recording.clip_factor)
@@ -167,7 +193,8 @@ def _norms_told(network: Network) -> str:
     largest = [np.nan_to_num(norms).max(axis=0) for norms in (before, after)]
     return (
         f"{network.label}: clipped in {share:.1%} of the iterations; largest norm before the clip "
-        f"{listed(layers, largest[0])}, after it {listed(layers, largest[1])}.{gaps(after)}"
+        f"{listed(layers, largest[0])}, after it {listed(layers, largest[1])}."
+        f"{broke_down(recording.statistic('norm'))}{gaps(after)}"
     )
 
 
@@ -224,7 +251,8 @@ def seed_groups(recordings: Recordings) -> list[list[Recording]]:
 
 
 def bands(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -> Figure:
-    """Mean |gradient| of each layer over runs that differ in their seeds alone: median and 95 % band, log axis.
+    """Mean |gradient| of each layer over runs that differ in their seeds alone: median and 95 % band, log axis. The
+    band of fewer than 20 runs is about their range, and is called so.
 
     On the left before training, on the probe batch; on the right averaged over all iterations. Runs of different
     experiments become bands of their own. One run is one draw: a lone run is drawn as a line without a band.
@@ -233,12 +261,12 @@ def bands(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -
     found = networks([group[0] for group in groups])  # also says whether their layers fit into one figure
     panels: dict[str, Callable[[Recording], Array]] = {
         "Before training, probe batch": ensembles.sizes_at_start,
-        "Averaged over the iterations": ensembles.sizes_over_training,
+        f"Averaged over the iterations{after_clipping(found).replace(';', ',')}": ensembles.sizes_over_training,
     }
     margins = (1.0, 0.2, 0.85 + 0.2 * ((len(found) - 1) // 2), 0.95)
     figure, grid = tiles(figure, 1, 2, 5.0, 3.4, sharey=True, margins=margins, grid={"wspace": 0.08})
-    caption = f"mean |gradient| over a layer's weights: median, {BAND_WORDS}; input side on the left"
-    title(figure, "Gradient Size over Seeds", caption)
+    words = _band_words(groups)
+    title(figure, "Gradient Size over Seeds", f"mean |gradient| over a layer's weights: median{words}")
     layers, told = found[0].recording.layers, []
     for axes, (name, sizes) in zip(grid[0], panels.items(), strict=True):
         over = [_band(group, sizes) for group in groups]
@@ -250,13 +278,21 @@ def bands(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -
         frame(axes)
         told.append(f"{name}: {' '.join(_band_told(n, b, layers) for n, b in zip(found, over, strict=True))}")
     grid[0, 0].set_ylabel("Mean |gradient|")
-    words = [f"{n.label}, {_runs(group)}" for n, group in zip(found, groups, strict=True)]
-    handles = [Line2D([], [], **n.line, marker=n.marker, label=w) for n, w in zip(found, words, strict=True)]
+    at_least_a_decade(grid[0, 0])
+    counted = [f"{n.label}, {_runs(group)}" for n, group in zip(found, groups, strict=True)]
+    handles = [Line2D([], [], **n.line, marker=n.marker, label=w) for n, w in zip(found, counted, strict=True)]
     legend_below(figure, handles, 2)
-    return describe(figure, " ".join(["Mean |gradient| per layer over seeds, log scale.", *told]))
+    return describe(figure, " ".join([f"Mean |gradient| per layer over seeds, log scale: median{words}.", *told]))
 
 
-BAND_WORDS = f"and the band that holds {ensembles.COVERED} % of the runs"
+def _band_words(groups: Sequence[Sequence[Recording]]) -> str:
+    """What the band is, which depends on how many runs the smallest group has; empty when all runs are alone."""
+    counts = [len(group) for group in groups if len(group) > 1]
+    if not counts:
+        return ""
+    if min(counts) >= FEW:
+        return f", and the band that holds {ensembles.COVERED} % of the runs"
+    return f", and about the range of only {min(counts)} runs (percentiles 2.5 and 97.5, interpolated)"
 
 
 def _runs(group: Sequence[Recording]) -> str:

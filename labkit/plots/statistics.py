@@ -1,6 +1,7 @@
 """Statistics of weights and gradients per layer, over the epochs."""
 
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,14 +10,17 @@ from matplotlib.patches import Patch
 
 from labkit.histogram import centres
 from labkit.plots.curves import layer_handles
-from labkit.plots.figure import PlotError, count_from, describe, frame, legend_below, tiles, title
+from labkit.plots.figure import PlotError, broken_from, count_from, describe, frame, legend_below, tiles, title
 from labkit.plots.words import (
     COLOURS,
     PROBE_ADVICE,
     Network,
     Recordings,
+    after_clipping,
+    breakdown,
     chosen,
     chosen_told,
+    far_apart,
     finite,
     gaps,
     layer_lines,
@@ -49,6 +53,7 @@ def weight_statistics(recordings: Recordings, *, figure: Figure | SubFigure | No
         weight = finite(network.recording.weight)
         for k, axes in enumerate(column):
             _by_layer(axes, np.arange(len(weight)), weight[:, :, k])
+            _shade(axes, np.arange(len(weight)), weight[:, :, k])
         column[0].set_title(network.label, fontsize=11)
     grid[0, 0].set_ylabel("Mean weight")
     grid[1, 0].set_ylabel("S.D. of the weights")
@@ -78,19 +83,25 @@ def gradient_statistics(
         raise PlotError(f"source is {source!r}: choose from {', '.join(get_args(When))}")
     rows = [_epoch_rows(n.recording, source) for n in found]
     figure, grid = _columns(figure, found, 3)
-    title(figure, "Gradients per Layer", f"dloss/dW over a layer's weights, {WHEN[source]}")
+    clipped = after_clipping(found) if source == "first_batch" else ""
+    title(figure, "Gradients per Layer", f"dloss/dW over a layer's weights, {WHEN[source]}{clipped}")
+    loud = far_apart([loss for _, _, loss in rows])
     for column, network, (at, gradient, loss) in zip(grid.T, found, rows, strict=True):
         column[1].set_yscale("log")
         for axes, name, kept in zip(column, ("mean", "sd"), (finite, positive), strict=False):
             _by_layer(axes, at, kept(gradient[:, :, STATISTICS.index(name)]))
-        column[2].plot(at, finite(loss), color=COLOURS[4], marker="." if len(at) < 2 else "")
+        _by_layer(column[2], at, (positive if loud else finite)(loss)[:, None], [{"color": COLOURS[4]}])
+        column[2].set_yscale("log" if loud else "linear")
+        for axes, values in zip(column, (gradient[:, :, 0], gradient[:, :, 2], loss), strict=True):
+            _shade(axes, at, values)
         column[2].set_xlabel("Epoch (0: before training)" if source == "probe" else "Epoch, its first mini-batch")
         column[0].set_title(network.label, fontsize=11)
     for axes, words in zip(grid[:, 0], ("Mean gradient (signed)", "S.D. of the gradients", "Loss (nats)"), strict=True):
         axes.set_ylabel(words)
     legend_below(figure, layer_handles(found[0].recording.layers), 8)
     told = [_gradients_told(n, gradient, loss) for n, (_, gradient, loss) in zip(found, rows, strict=True)]
-    return describe(figure, " ".join([f"Gradients per layer and epoch, {WHEN[source]}, S.D. on a log scale.", *told]))
+    start = f"Gradients per layer and epoch, {WHEN[source]}{clipped}, S.D. on a log scale."
+    return describe(figure, " ".join([start, *told]))
 
 
 def _epoch_rows(recording: Recording, source: When) -> tuple[Array, Array, Array]:
@@ -109,8 +120,21 @@ def _gradients_told(network: Network, gradient: Array, loss: Array) -> str:
     layers, sd = network.recording.layers, gradient[:, :, STATISTICS.index("sd")]
     return (
         f"{network.label}: S.D. at the first {listed(layers, sd[0])}, at the last {listed(layers, sd[-1])}; "
-        f"loss {number(float(loss[0]))} to {number(float(loss[-1]))}.{gaps(sd)}"
+        f"loss {number(float(loss[0]))} to {number(float(loss[-1]))}.{_broken_told(sd)}{gaps(sd)}"
     )
+
+
+def _broken_told(values: Array) -> str:
+    first = breakdown(values)
+    return "" if first is None else f" Not finite in the last {len(values) - first} of {len(values)}."
+
+
+def _shade(axes: Axes, at: Array, values: Array) -> None:
+    """Where the values (R, ...) at the epochs (R,) are not finite, up to the end."""
+    first = breakdown(values)
+    if first is not None:
+        broken_from(axes, int(at[first]), int(at[-1]), f"not finite\nfrom epoch {at[first]} on")
+        axes.set_xlim(at[0] - 0.5, at[-1] + 0.5)
 
 
 def _columns(figure: Figure | SubFigure | None, found: list[Network], rows: int) -> tuple[Figure | SubFigure, Array]:
@@ -128,10 +152,10 @@ def _columns(figure: Figure | SubFigure | None, found: list[Network], rows: int)
     return figure, grid
 
 
-def _by_layer(axes: Axes, at: Array, values: Array) -> None:
-    """A line for each layer of values (R, L)."""
-    for line, curve in zip(layer_lines(values.shape[1]), values.T, strict=True):
-        axes.plot(at, curve, **line, linewidth=1.4, marker="." if len(at) < 2 else "")
+def _by_layer(axes: Axes, at: Array, values: Array, lines: Sequence[dict[str, Any]] | None = None) -> None:
+    """A line for each layer of values (R, L); one point alone is drawn as a dot."""
+    for line, curve in zip(lines or layer_lines(values.shape[1]), values.T, strict=True):
+        axes.plot(at, curve, **line, linewidth=1.4, marker="." if np.isfinite(curve).sum() < 2 else "")
 
 
 def weight_histograms(recording: Recording, *, figure: Figure | SubFigure | None = None) -> Figure:

@@ -1,6 +1,7 @@
 """What the figures say: names of networks and layers, numbers, line styles; which recordings fit together."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -58,6 +59,7 @@ _TELLING = (
 # rounding alone. Over 18 runs (three activations, float32 and float64) 99.4 % of its values or more lay within
 # 2 eps mean |g|, and 99.9 % or more within 4.
 FLOOR_UNITS = 4
+FAR_APART = 100  # the largest loss over a usual one, from which a linear axis shows the largest alone
 MEDIANS = 2000  # of a running median are drawn, up to twice as many
 PROBE_ADVICE = "pass probe=(images, labels) to the Recorder"
 
@@ -180,6 +182,17 @@ def drawn(text: str, longest: int = 40) -> str:
     return (" " if short.startswith("_") else "") + short.replace("$", r"\$")
 
 
+def abbreviated(names: Sequence[str], longest: int = 12) -> list[str]:
+    """Names for an axis: long ones with each word's first letter, block_1.conv_2 as b1.c2, if they stay apart."""
+    known = [drawn(name) for name in names]
+    if max(map(len, known), default=0) <= longest:
+        return known
+    short = [re.sub(r"([^\W\d_])[^\W\d_]{2,}_?", r"\1", name) for name in known]
+    if len(set(short)) == len(short) and max(map(len, short)) <= longest:
+        return short
+    return [name if len(name) <= longest else f"{name[: longest // 2]}…{name[-(longest // 2 - 1) :]}" for name in known]
+
+
 def weights_of(layer: str) -> str:
     return f"{drawn(layer)} Weights"
 
@@ -234,14 +247,50 @@ def rounding_floor(recording: Recording) -> Array:
 def running_median(values: Array, window: int) -> tuple[Array, Array]:
     """Iterations (n,) and medians (n, ...) over `window` iterations around each; none if there are fewer.
 
-    Of long runs every k-th, the last included: no figure shows thousands of points, and each median has its price.
+    Towards both ends the window shrinks and stays centred, so that a peak at the start is not left out. Of long runs
+    every k-th, the first and the last included: no figure shows thousands of points, and each median has its price.
     """
+    values, last, half = np.asarray(values, dtype=np.float64), len(values) - 1, window // 2
     if len(values) < window:
         return np.zeros(0), np.zeros((0, *values.shape[1:]))
-    stretches = np.lib.stride_tricks.sliding_window_view(np.asarray(values, dtype=np.float64), window, axis=0)
-    last = len(stretches) - 1
-    at = np.arange(last % (every := max(1, len(stretches) // MEDIANS)), last + 1, every)
-    return at + 1 + window // 2, np.median(stretches[at], axis=-1)
+    stretches = np.lib.stride_tricks.sliding_window_view(values, window, axis=0)
+    every = max(1, len(stretches) // MEDIANS)
+    at = np.unique(np.append(0, np.arange(last % every, last + 1, every)))
+    reach = np.minimum(np.minimum(at, last - at), half)
+    medians = np.empty((len(at), *values.shape[1:]))
+    medians[reach == half] = np.median(stretches[at[reach == half] - half], axis=-1)
+    for k in np.flatnonzero(reach < half):
+        medians[k] = np.median(values[at[k] - reach[k] : at[k] + reach[k] + 1], axis=0)
+    return at + 1, medians
+
+
+def breakdown(values: Array) -> int | None:
+    """The first row of values (R, ...) from which on, to the end, none is wholly finite; None when the last one is."""
+    good = np.flatnonzero(np.isfinite(np.asarray(values)).reshape(len(values), -1).all(axis=1))
+    first = int(good[-1]) + 1 if len(good) else 0
+    return first if first < len(values) else None
+
+
+def broke_down(values: Array) -> str:
+    """A sentence about the iteration from which on values (I, ...) are not finite; empty when they end finite."""
+    first = breakdown(values)
+    return "" if first is None else f" Not finite from iteration {first + 1:,} on."
+
+
+def far_apart(losses: Sequence[Array]) -> bool:
+    """Would a linear axis show the largest loss alone? It stands far above the usual one, or above a start."""
+    kept = [loss[~np.isnan(loss)] for loss in map(positive, losses)]
+    kept = [loss for loss in kept if loss.size]
+    usual = [float(np.median(np.concatenate(kept))), *(float(loss[0]) for loss in kept)] if kept else []
+    return bool(kept) and max(float(loss.max()) for loss in kept) > FAR_APART * min(usual)
+
+
+def after_clipping(found: Sequence[Network]) -> str:
+    """A caption's end: what is recorded of a mini-batch is what clipping left of it; empty when none was clipped."""
+    clipped = [bool((n.recording.clip_factor != 1).any()) for n in found]
+    if not any(clipped):
+        return ""
+    return "; after clipping" if all(clipped) else "; of clipped runs after clipping"
 
 
 def window_of(recording: Recording) -> int:

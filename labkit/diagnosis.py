@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from labkit import flow
+from labkit import backward, flow
 from labkit.experiments import Activation, Experiment, ExperimentError
 from labkit.flow import Floats
 from labkit.initialisations import variance
@@ -75,6 +75,8 @@ def diagnose(recording: Recording) -> Diagnosis:
     these widths whose gain is 1 would show. A start decides alone about exploding because what explodes wrecks the
     training at once, and because gradients of a network that has learned cancel in the outputs while they remain below.
     """
+    if not isinstance(recording, Recording):
+        raise RecordingError(f"{recording!r} is no recording: read its file with labkit.Recording.load")
     if recording.iterations == 0:
         raise RecordingError("the recording has no iterations: train at least one mini-batch, then diagnose it")
     evidence = _Evidence.of(recording)
@@ -115,7 +117,7 @@ class _Evidence:
 
     @classmethod
     def of(cls, recording: Recording) -> "_Evidence":
-        size = flow.single_images(recording)
+        size = backward.single_images(recording)
         exact, steps = bool(np.isfinite(size[0]).all()), len(recording.layers) - 1
         hidden = tuple(range(steps)) if exact else flow.compared(recording)
         if exact:

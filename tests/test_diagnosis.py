@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from labkit import data
+from labkit.backward import LOOKS
 from labkit.diagnosis import Diagnosis, diagnose
 from labkit.experiments import Experiment, experiment
-from labkit.flow import INPUT_SIZE, LOOKS, mean_slopes
+from labkit.flow import INPUT_SIZE, mean_slopes
 from labkit.losses import mean_cross_entropy
 from labkit.networks import activation_module, of_experiment
 from labkit.optimizers import SGD, Adam, RMSprop
@@ -592,3 +593,8 @@ def saturated(recording: Recording) -> Recording:
     assert first[0] == "fc_1.weight"
     parameters[:, : math.prod(first[1])] *= 1e5
     return replace(recording, checkpoint_parameters=parameters, probe_loss=np.full_like(recording.probe_loss, np.nan))
+
+
+def test_a_file_s_name_is_no_recording() -> None:
+    with pytest.raises(RecordingError, match=r"read its file with labkit\.Recording\.load"):
+        diagnose("run.safetensors")  # type: ignore[arg-type]

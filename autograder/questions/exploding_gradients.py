@@ -23,7 +23,7 @@ from autograder.questions.shared import (
     question,
     two,
 )
-from labkit import data, initialisations, replay, theory
+from labkit import backward, data, initialisations, replay, theory
 from labkit.experiments import Activation, Experiment, experiment
 from labkit.recording import PROBE, Recording
 
@@ -40,7 +40,6 @@ LIMITS = {"norm": 1.0, "each": 1.0, "value": 0.1}  # of the given gradients
 LARGEST_GAIN = 3.0  # of the weights: a k of 9
 EXPLODED = 1000  # of the whole gradient's norm, which begins near 2 with a k of 1
 KERAS_EDGE = float(np.sqrt(6 / (256 + 256)))  # of Glorot's uniform weights between layers of 256
-NORM_EPSILON = 1e-5  # torch's, in a normalisation's denominator
 RATIO = 1e-3  # of a gain: float32 is within 1e-5 of it, another definition of it off by more than 1e-2
 
 
@@ -87,64 +86,12 @@ def run_of(evidence: Evidence, name: str) -> Recording:
 
 
 def gains_of(parameters: Mapping[str, Floats], images: NDArray[Any], labels: Any, e: Experiment) -> Floats:
-    """(L-1,) the factor on the mean square of dloss/dz from a layer to the one before it, over these images.
-
-    Back-propagation in float64 through an mlp with or without normalisation and skipped layers; z is what a fully
-    connected layer puts out.
-    """
-    sizes = [float(np.mean(delta**2)) for delta in _deltas(parameters, images, labels, e)]
+    """(L-1,) the factor on the mean square of dloss/dz from a layer to the one before it, over these images; z is what
+    a fully connected layer puts out."""
+    inputs = np.asarray(images, dtype=np.float64).reshape(len(labels), -1)
+    deltas, _ = backward.back_propagated(e, parameters, inputs, np.asarray(labels))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.array([first / second for first, second in pairwise(sizes)])
-
-
-def _deltas(parameters: Mapping[str, Floats], images: NDArray[Any], labels: Any, e: Experiment) -> list[Floats]:
-    """dloss/dz (images, units) of each layer, input side first, of the sum of the images' losses."""
-    p = {name: np.asarray(values, dtype=np.float64) for name, values in parameters.items()}
-    depth = len(e.widths) - 1
-    x = np.asarray(images, dtype=np.float64).reshape(len(labels), -1)
-    back = []  # what each hidden layer does to a gradient
-    for number in range(1, depth):
-        z = x @ p[f"fc_{number}.weight"].T + p.get(f"fc_{number}.bias", 0.0)
-        normed, sd = _normalised(z, e.normalisation)
-        scale = p.get(f"norm_{number}.weight", 1.0)
-        u = normed * scale + p.get(f"norm_{number}.bias", 0.0)
-        skips = e.residual and e.widths[number - 1] == e.widths[number]
-        back.append((theory.slope(e.activation, u, e.slope) * scale, normed, sd, skips))
-        x = theory.value(e.activation, u, e.slope) + (x if skips else 0.0)
-    last = f"fc_{depth}"
-    found = [_error(x @ p[f"{last}.weight"].T + p[f"{last}.bias"], labels)]
-    gradient = found[0] @ p[f"{last}.weight"]
-    for number in range(depth - 1, 0, -1):
-        slope, normed, sd, skips = back[number - 1]
-        found.append(_through_normalisation(gradient * slope, normed, sd, e.normalisation))
-        gradient = found[-1] @ p[f"fc_{number}.weight"] + (gradient if skips else 0.0)
-    return found[::-1]
-
-
-def _normalised(z: Floats, normalisation: str) -> tuple[Floats, Any]:
-    """z with mean 0 and variance 1 over the batch or over a layer's units, and what it was divided by."""
-    if normalisation == "none":
-        return z, 1.0
-    axis = 0 if normalisation == "batch" else 1
-    sd = np.sqrt(z.var(axis=axis, keepdims=True) + NORM_EPSILON)
-    return (z - z.mean(axis=axis, keepdims=True)) / sd, sd
-
-
-def _through_normalisation(gradient: Floats, normed: Floats, sd: Any, normalisation: str) -> Floats:
-    """Ioffe & Szegedy 2015, section 3: what changes the mean or the variance is taken out of the gradient."""
-    if normalisation == "none":
-        return gradient
-    axis = 0 if normalisation == "batch" else 1
-    mean, along = gradient.mean(axis=axis, keepdims=True), (gradient * normed).mean(axis=axis, keepdims=True)
-    found: Floats = (gradient - mean - normed * along) / sd
-    return found
-
-
-def _error(logits: Floats, labels: Any) -> Floats:
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    p[np.arange(len(p)), labels] -= 1
-    return np.asarray(p)
+        return np.array([first / second for first, second in pairwise(map(backward.mean_square, deltas))])
 
 
 def inner(gains: Floats) -> Floats:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from labkit import flow, theory
+from labkit import backward, theory
 from labkit.activations import HOMOGENEOUS
 from labkit.experiments import Experiment
 from labkit.initialisations import variance
@@ -68,11 +68,11 @@ def measured_gains(recording: Recording, checkpoint: int = 0) -> Array:
     in which the images' gradients partly cancel, more so in some layers than in others.
     """
     e = _plain(recording)
-    if not flow.fits(recording, e):
+    if not backward.fits(recording, e):
         raise PlotError(f"{recording.name} has no checkpoint of its experiment's fc_1, fc_2, ...: train it again")
-    deltas, _ = flow.back_propagated(e, recording.checkpoint(checkpoint), *flow.probe_batch(e))
+    deltas, _ = backward.back_propagated(e, recording.checkpoint(checkpoint), *backward.probe_batch(e))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.array([first / second for first, second in pairwise(map(flow.mean_square, deltas))])
+        return np.array([first / second for first, second in pairwise(map(backward.mean_square, deltas))])
 
 
 def expected_gains(e: Experiment) -> Array:

@@ -1,77 +1,47 @@
 """The exploding-gradients lab: does the solution pass every check, does each mistake lose exactly its own points?"""
 
-import json
-import os
 import shutil
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import simulated_class
 import torch
+from lab_notebook import LabNotebook
 from torch import nn
 
 import labkit
-from autograder import authoring, checks, course, questionnaire
-from autograder.cells import without_solutions
+from autograder import authoring, course, questionnaire
 from autograder.classes import exploding_gradients as simulated
 from autograder.classes.exploding_gradients import ALL, EXPLODING
 from autograder.classes.vanishing_gradients import scaled, shuffled, zeroed
-from autograder.classroom import MARKS, Lab
+from autograder.classroom import Lab
 from autograder.questions import exploding_gradients as asked
-from autograder.selfcheck import evidence as live_evidence
 from labkit import data, initialisations
 from labkit.experiments import Experiment
 from labkit.plots.gains import measured_gains
-from labkit.recording import Recording
 
 LAB = "exploding_gradients"
-POINTS = {name: question.points for name, question in questionnaire.of(LAB).items()}
-SOURCE = Path(__file__).parent.parent / "assignments" / f"{LAB}.py"
-NOTEBOOK = authoring.notebook_of(SOURCE)
-
-
-def code_cells():
-    """Answers and what is given: neither checks nor figures."""
-    for cell in json.loads(NOTEBOOK.read_bytes())["cells"]:
-        told, text = cell["metadata"].get("nbgrader", {}), "".join(cell["source"])
-        if cell["cell_type"] == "code" and not text.startswith(("plots.", "autograder.check")):
-            yield told.get("grade_id", cell["id"]), text
+NOTEBOOK = LabNotebook(LAB)
+POINTS, lost = NOTEBOOK.points, NOTEBOOK.lost
 
 
 @pytest.fixture(scope="module")
 def solved(tmp_path_factory):
-    """The solution's variables, and its recordings by name."""
-    folder, before = tmp_path_factory.mktemp("solved"), Path.cwd()
-    namespace = {}
-    os.chdir(folder)
-    try:
-        for name, text in code_cells():
-            text = MARKS.sub("", text).replace('student = "solution"', 'student = "ada"')
-            exec(compile(text, name, "exec"), namespace)
-    finally:
-        os.chdir(before)
-    return namespace, {name: Recording.load(folder / f"{name}.safetensors") for name in asked.recordings("ada")}
+    return NOTEBOOK.solved(tmp_path_factory.mktemp("solved"))
 
 
-def lost(name, namespace, runs):
-    """{check: (points, words)} of what does not pass."""
-    evidence = live_evidence(namespace, Path("/nowhere"))
-    # one salt and the same objects: what was once examined is known
-    evidence.salt, evidence._recordings = b"salt", dict(runs)
-    verdicts = checks.run(questionnaire.of(LAB)[name], evidence)
-    broken = [verdict.trace for verdict in verdicts if verdict.outcome == "broken"]
-    assert not broken, broken[0]
-    return {v.check: (v.of, f"{v.found} {v.help}") for v in verdicts if v.outcome != "passed"}
+@pytest.fixture(scope="module")
+def untouched():
+    return NOTEBOOK.untouched()
 
 
 # the whole
 
 
 def test_is_the_built_notebook_that_of_the_source():
-    assert NOTEBOOK.read_bytes() == authoring.rendered(SOURCE)
+    assert NOTEBOOK.path.read_bytes() == authoring.rendered(NOTEBOOK.source)
 
 
 @pytest.mark.parametrize("name", POINTS)
@@ -80,23 +50,12 @@ def test_does_the_solution_pass(solved, name):
 
 
 @pytest.mark.parametrize("name", POINTS)
-def test_does_an_untouched_release_earn_nothing(tmp_path, name):
-    namespace = {}
-    for id, text in code_cells():
-        try:
-            exec(compile(without_solutions(text), id, "exec"), namespace)
-        except (NotImplementedError, NameError):
-            continue
-    verdicts = checks.run(questionnaire.of(LAB)[name], live_evidence(namespace, tmp_path))
-    assert checks.earned(verdicts) == 0
-    assert not checks.needs_person(verdicts)
+def test_does_an_untouched_release_earn_nothing(untouched, tmp_path, name):
+    assert NOTEBOOK.earned_by(name, untouched, tmp_path) == 0
 
 
 def test_do_points_and_names_of_cells_fit_the_questions():
-    cells = [cell["metadata"].get("nbgrader", {}) for cell in json.loads(NOTEBOOK.read_bytes())["cells"]]
-    tests = {told["grade_id"].removeprefix("test_"): told["points"] for told in cells
-             if told.get("grade") and not told.get("solution")}  # fmt: skip
-    assert tests == POINTS == ALL
+    assert NOTEBOOK.points_of_cells() == POINTS == ALL
 
 
 def test_are_the_runs_of_the_notebook_those_that_are_asked_for(solved):
@@ -311,7 +270,7 @@ def test_is_a_value_of_another_kind_a_failure_and_never_a_crash(solved, value):
 def test_is_each_kinds_edit_in_the_solution(tmp_path):
     course.init(tmp_path, [LAB])
     (tmp_path / "release" / LAB).mkdir(parents=True)
-    shutil.copy(NOTEBOOK, tmp_path / "release" / LAB / NOTEBOOK.name)
+    shutil.copy(NOTEBOOK.path, tmp_path / "release" / LAB / NOTEBOOK.path.name)
     lab = Lab.read(tmp_path, LAB)
     whole = lab.cells(EXPLODING[0])
     for kind in EXPLODING:

@@ -355,10 +355,7 @@ for k in range(5):
 reached = {name: np.array([run.accuracy[-1] for run in found]) for name, found in several.items()}
 for name, shares in reached.items():
     print(f"{name:12} accuracy {shares.round(3)}   {ensembles.band(shares)}")
-try:
-    print(f"leaky ReLU wins {wins(reached['leaky_relu'], reached['relu']):.0%} of the pairs")
-except NotImplementedError:
-    print("wins is not there yet")
+print(f"leaky ReLU wins {wins(reached['leaky_relu'], reached['relu']):.0%} of the pairs")
 
 # %%
 plots.bands(several["relu"] + several["leaky_relu"])

@@ -50,8 +50,12 @@ def recordings(assignment: str, student: str) -> Mapping[str, Asked]:
 
 
 def find(name: str) -> Question:
-    """The question of that name, whichever assignment asks it: names are unique over all of them."""
-    known = {question: assignment for assignment in assignments() for question in of(assignment)}
-    if name not in known:
-        raise QuestionnaireError(f"there is no question {name!r}: choose from {', '.join(sorted(known)) or 'none'}")
-    return of(known[name])[name]
+    """The question of that name, whichever assignment asks it."""
+    asked = {assignment: of(assignment) for assignment in assignments()}
+    found = [assignment for assignment, known in asked.items() if name in known]
+    if not found:
+        known = sorted({question for questions in asked.values() for question in questions})
+        raise QuestionnaireError(f"there is no question {name!r}: choose from {', '.join(known) or 'none'}")
+    if len(found) > 1:
+        raise QuestionnaireError(f"the question {name!r} is asked by {' and by '.join(found)}: give one another name")
+    return asked[found[0]][name]

@@ -6,10 +6,22 @@ import os
 # than they compute, most of all when tests run side by side.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from collections.abc import Iterator
+
 import pytest
 
+from autograder import questionnaire
 from labkit.experiments import Experiment, experiment
 from labkit.recording import Recording
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered_questions() -> Iterator[None]:
+    """What a course registers in one file's tests is not asked in the next file's."""
+    before = dict(questionnaire._REGISTERED)
+    yield
+    questionnaire._REGISTERED.clear()
+    questionnaire._REGISTERED.update(before)
 
 
 @pytest.fixture(scope="session")

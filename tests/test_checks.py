@@ -122,6 +122,15 @@ def test_does_an_unknown_name_list_those_there_are(ask, words):
     assert all(word in str(raised.value) for word in words)
 
 
+def test_is_a_name_that_two_assignments_ask_refused(monkeypatch):
+    one, other = (Question("half", title, ()) for title in ("One", "Other"))
+    monkeypatch.setattr(questionnaire, "_REGISTERED", {"a": {"half": one}})
+    assert questionnaire.find("half") is one
+    monkeypatch.setattr(questionnaire, "_REGISTERED", {"a": {"half": one}, "b": {"half": other}})
+    with pytest.raises(questionnaire.QuestionnaireError, match="'half' is asked by a and by b"):
+        questionnaire.find("half")
+
+
 def test_are_the_names_of_questions_unique_over_all_assignments():
     # not those that other tests registered in this process
     ours = {module.name for module in pkgutil.iter_modules(questions.__path__)} & set(questionnaire.assignments())

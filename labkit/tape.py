@@ -117,7 +117,7 @@ def counts(values: Tensor, edges: Tensor, bins: int) -> Tensor:
     """
     rows, low, high = values.flatten(0, -2), *edges.to(values).flatten(0, -2).unsqueeze(-1).unbind(1)
     left_out = float(bins + 1)  # the place behind that of values on the upper edge
-    place = ((rows - low) * (bins / (high - low))).nan_to_num_(left_out, left_out, left_out).clamp_(0, left_out)
+    place = ((rows - low) / (high - low) * bins).nan_to_num_(left_out, left_out, left_out).clamp_(0, left_out)
     offset = torch.arange(len(rows), device=values.device).unsqueeze(1) * (bins + 2)
     found = (place.long() + offset).flatten().bincount(minlength=len(rows) * (bins + 2)).view(len(rows), -1)
     found[:, bins - 1] += found[:, bins]

@@ -33,6 +33,7 @@ SHAKE = 4 * float(np.finfo(np.float32).eps)
 TWINS = (0.0, SHAKE, -SHAKE)  # a replay and its two twins
 STORMY = 0.25  # of the tolerance: twice what so many roundings make of S1's networks within an epoch
 LOUD = 100.0  # nats: float32 tells the differences of such logits, and with them the softmax, no finer than 1e-5
+SOON = 8  # iterations that are looked at first: where a run explodes, it does so within them
 AHEAD = 3  # iterations before that count as stormy, too: a kink may be passed that no twin passed
 ROUNDED = 1e-4  # of a layer's norm: where a step is shorter, what is left of it beside the weights is rounding
 STAY = 1e-3  # of a layer's norm, added to the way it went: a network that hardly moves is rounded as coarsely
@@ -185,11 +186,20 @@ def calm(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> ND
     can be said of a recording. Beside a kink they take its side: `follow` looks for the recording's, and whoever puts
     one value on a kink would have a storm otherwise.
     """
+    steps = min(steps, e.iterations - int(recording.checkpoint_iteration[checkpoint]))
+    soon = min(SOON, steps)
+    quiet = _quiet(recording, checkpoint, soon, e)
+    if quiet == soon < steps:
+        quiet = _quiet(recording, checkpoint, steps, e)
+    return np.arange(steps) < quiet
+
+
+def _quiet(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> int:
+    """How many iterations of a stretch come before rounding decides."""
     three = replay(recording, [checkpoint] * 3, steps, e, shake=TWINS)
     off = _in_scales(three, {name: replayed(three, name)[:1] for name in OF_ITERATIONS})
     stormy = np.logical_or((worst(off) > STORMY).any(axis=0), ~(three.loss <= LOUD).all(axis=0))
-    quiet = len(stormy) if not stormy.any() else max(0, int(stormy.argmax()) - AHEAD)
-    return np.arange(len(stormy)) < quiet
+    return len(stormy) if not stormy.any() else max(0, int(stormy.argmax()) - AHEAD)
 
 
 def finite_iterations(recording: Recording) -> int:

@@ -50,7 +50,7 @@ def audit(
 def _student(task: Task, student: str, stretches: int) -> Iterator[Audited]:
     asked = questionnaire.recordings(task.assignment, student)
     try:
-        handed_in = submission.find(grading.folder_of(task, student), student, task.assignment)
+        handed_in = submission.find(task.submitted(student), student, task.assignment)
     except SubmissionError as error:
         yield Audited(student, "", 0, str(error))
         return

@@ -106,7 +106,7 @@ def _standing(task: Task, student: str) -> Result | None:
 
 def _handed_in(task: Task, student: str) -> Submission | None:
     try:
-        return submission.find(grading.folder_of(task, student), student, task.assignment)
+        return submission.find(task.submitted(student), student, task.assignment)
     except SubmissionError:
         return None
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 import shutil
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,11 +18,11 @@ from typing import Any, Literal
 
 from autograder import gradebook, logs, marking, results, scratch, submission
 from autograder.gradebook import GradebookError
+from autograder.markers import MarkerError, Markers, open_markers
 from autograder.marking import GradingError, How, Task
 from autograder.mending import MendingError
 from autograder.results import Outputs, Result
 from autograder.submission import SubmissionError
-from autograder.workers import Nursery, open_workers
 from labkit.files import write_whole
 
 __all__ = ["GradingError", "Outcome", "feedback", "grade"]
@@ -113,11 +112,6 @@ def chosen(course: Path, assignment: str, students: Sequence[str] | None) -> lis
     return sorted(set(there if students is None else students))
 
 
-def folder_of(task: Task, student: str) -> Path:
-    """What a student handed in."""
-    return task.course / "submitted" / student / task.assignment
-
-
 # Stage 1
 
 
@@ -126,42 +120,25 @@ def _class(
     task: Task, instead: Sequence[Task], students: Sequence[str], jobs: int, force: bool
 ) -> Iterator[dict[str, Future[Marked]]]:
     """The results of all students, on their way; what has not begun when we leave early never begins."""
-    workers = _Workers()
-    pool = ThreadPoolExecutor(max(1, jobs), thread_name_prefix="grading")
+    jobs = max(1, min(jobs, len(students)))
+    markers = open_markers(task, jobs)
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="grading")
     try:
-        yield {student: pool.submit(_mark, task, instead, student, workers, force) for student in students}
+        yield {student: pool.submit(_mark, task, instead, student, markers, force) for student in students}
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        workers.close()
+        markers.close()
         pool.shutdown(wait=True)
 
 
-class _Workers:
-    """The warm parent, started when the first notebook is to be run."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._nursery: Nursery | None = None
-
-    def __call__(self) -> Nursery:
-        with self._lock:
-            self._nursery = self._nursery or open_workers()
-            return self._nursery
-
-    def close(self) -> None:
-        with self._lock:
-            if self._nursery is not None:
-                self._nursery.close()
-
-
-def _mark(task: Task, instead: Sequence[Task], student: str, workers: _Workers, force: bool) -> Marked:
+def _mark(task: Task, instead: Sequence[Task], student: str, markers: Markers, force: bool) -> Marked:
     if not NAME.fullmatch(student) or student.startswith("."):
         raise SubmissionError(f"nbgrader cannot grade a student called {student!r}: rename the folder in submitted/")
-    folder = folder_of(task, student)
+    folder = task.submitted(student)
     for known in () if force else (*instead, task):
         if (stored := marking.stored_result(known, student, folder)) is not None:
             return (*stored, True)
-    return (*marking.fetch(task, student, folder, workers, force=True), False)
+    return (*markers.mark(student), False)
 
 
 # Stage 2
@@ -200,6 +177,8 @@ def _stored(task: Task, student: str, marked: "Future[Marked]", anew: bool) -> t
             record(task, result, outputs)
     except (SubmissionError, GradebookError) as error:
         return Outcome(student, "refused", str(error)), result
+    except MarkerError as error:
+        return Outcome(student, "failed", f"the grader stopped: {error}"), result
     except Exception as error:
         return Outcome(student, "failed", f"the grader stopped with {type(error).__name__}: {error}"), result
     found = (result.status, result.reason, result.score, result.max_score, result.seconds, cached)
@@ -231,7 +210,7 @@ def _lay_out(task: Task, result: Result, target: Path) -> None:
     target.mkdir(parents=True)
     notebook = task.released
     with contextlib.suppress(SubmissionError, MendingError, OSError):
-        handed_in = submission.find(folder_of(task, result.student), result.student, task.assignment)
+        handed_in = submission.find(task.submitted(result.student), result.student, task.assignment)
         handed_in.copy(target)
         if result.status != "refused":
             notebook, _ = marking.mended(task, handed_in)
@@ -249,7 +228,7 @@ def _timestamp(task: Task, student: str) -> str:
 
     try:
         # where nobody collected, it is whatever was handed in under that name
-        stamp = submission.beginning(folder_of(task, student) / TIMESTAMP, 100).decode().strip()
+        stamp = submission.beginning(task.submitted(student) / TIMESTAMP, 100).decode().strip()
         parse_utc(stamp)
     except (OSError, ValueError, OverflowError):
         return ""

@@ -91,6 +91,10 @@ class Task:
                            for digest in (self.execution, self.base))  # fmt: skip
         return replace(self, how=how, execution=execution, base=base)
 
+    def submitted(self, student: str) -> Path:
+        """The folder of what a student handed in."""
+        return self.course / "submitted" / student / self.assignment
+
     def key(self, handed_in: Submission) -> str:
         """Changes with anything that could change a mark."""
         return hashlib.sha256(f"{self.base}\0{handed_in.student}\0{handed_in.digest()}".encode()).hexdigest()

@@ -108,7 +108,7 @@ def _stored(task: Task, student: str) -> tuple[Result, Submission]:
     if result.status == "refused":
         raise LeftAlone(f"it could not be graded, so there is nothing to look at again: {result.reason}")
     try:
-        handed_in = submission.find(grading.folder_of(task, student), student, task.assignment)
+        handed_in = submission.find(task.submitted(student), student, task.assignment)
     except SubmissionError as error:
         raise LeftAlone(f"what was handed in changed since it was graded, and now {error}") from error
     if handed_in.digest() != result.submission:

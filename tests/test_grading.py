@@ -428,18 +428,19 @@ GRADES = """
 import sys
 from pathlib import Path
 from autograder import grading
-for outcome in grading.grade(Path(sys.argv[1]), "toy", jobs=1, progress=False):
+for outcome in grading.grade(Path(sys.argv[1]), "toy", jobs=int(sys.argv[2]), progress=False):
     print(outcome.student, outcome.score)
 """
 
 
 @pytest.mark.slow
-def test_does_a_grading_that_was_killed_leave_nothing_and_continue(tmp_path):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_does_a_grading_that_was_killed_leave_nothing_and_continue(tmp_path, jobs):
     course = toy_lab.make_course(tmp_path / "killed")
     for student in ("ada", "bob"):
         hand_in(course, student, solved(course))
     hand_in(course, "slow", solved(course, number="import time; time.sleep(600)"))
-    command = [sys.executable, "-W", "ignore", "-c", GRADES, str(course)]
+    command = [sys.executable, "-W", "ignore", "-c", GRADES, str(course), str(jobs)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as grader:
         mark = results.path_of(course, "toy", "bob").with_suffix(".recorded")
         wait_for(mark.exists)

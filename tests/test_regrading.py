@@ -14,7 +14,7 @@ import toy_lab
 from nbgrader.api import Gradebook
 from toy_lab import hand_in, solved
 
-from autograder import answers, gradebook, grading, marking, questionnaire, regrading, results
+from autograder import answers, gradebook, grading, markers, marking, questionnaire, regrading, results
 from autograder.checks import Failed, Question, check
 from autograder.evidence import Evidence
 from autograder.marking import NotedEvidence
@@ -96,7 +96,8 @@ def course(graded, tmp_path, monkeypatch):
     def refused(*_):
         raise AssertionError("a process for a student was started")
 
-    monkeypatch.setattr(grading, "open_workers", refused)
+    for kind in (markers.Apart, markers.Here):
+        monkeypatch.setattr(kind, "mark", refused)
     return Path(shutil.copytree(graded, tmp_path / "course", copy_function=shutil.copy2))
 
 
@@ -205,7 +206,7 @@ def test_does_a_question_that_asks_something_new_keep_its_mark(course, monkeypat
     }  # fmt: skip
     # and grading will execute it
     task = marking.prepare(course, "toy")
-    assert marking.stored_result(task, "off-by-one", grading.folder_of(task, "off-by-one")) is None
+    assert marking.stored_result(task, "off-by-one", task.submitted("off-by-one")) is None
 
 
 @pytest.mark.slow
@@ -238,7 +239,7 @@ def test_are_recordings_that_the_run_made_looked_at_again(course, monkeypatch):
 
 @pytest.mark.slow
 def test_does_a_link_in_the_submission_lead_nowhere(course, monkeypatch):
-    (grading.folder_of(marking.prepare(course, "toy"), "right") / "run.safetensors").symlink_to(
+    (marking.prepare(course, "toy").submitted("right") / "run.safetensors").symlink_to(
         course / "results/toy/made/trains/run.safetensors"
     )
     ask(monkeypatch, number=(epochs_are_3,))

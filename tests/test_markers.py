@@ -1,0 +1,116 @@
+"""Processes that mark: the same marks as in one process, and nobody else's loss when one of them is gone."""
+
+import os
+import signal
+import threading
+from dataclasses import asdict, replace
+
+import pytest
+import toy_lab
+from toy_lab import hand_in, solved
+
+from autograder import grading, marking, results
+from autograder.markers import Apart, MarkerError, open_markers
+
+MEASURED = {"seconds", "cpu", "memory"}
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    made = toy_lab.make_course(tmp_path_factory.mktemp("markers") / "course")
+    hand_in(made, "ada", solved(made))
+    hand_in(made, "bob", solved(made, number="number = 41"))
+    hand_in(made, "cora", b"no notebook")
+    return made
+
+
+@pytest.fixture
+def task(course):
+    return marking.prepare(course, "toy")
+
+
+@pytest.fixture
+def apart(task):
+    markers = open_markers(task, 2)
+    yield markers
+    markers.close()
+
+
+def without_measures(course, student):
+    found = asdict(results.load(course, "toy", student))
+    return {name: value for name, value in found.items() if name not in MEASURED}
+
+
+def test_are_the_results_those_of_one_process(course):
+    who = ["ada", "bob", "cora"]
+    alone = grading.grade(course, "toy", jobs=1, progress=False)
+    before = [without_measures(course, student) for student in who]
+    together = grading.grade(course, "toy", jobs=3, force=True, progress=False)
+    assert [without_measures(course, student) for student in who] == before
+    told = [(one.student, one.status, one.score) for one in alone]
+    assert told == [("ada", "graded", 6), ("bob", "graded", 5), ("cora", "refused", 0)]
+    assert [(one.student, one.status, one.score) for one in together] == told
+
+
+def test_is_a_marker_that_was_killed_one_students_loss(apart):
+    assert isinstance(apart, Apart)
+    apart.mark("ada")
+    [marker] = apart._all
+    os.kill(marker._process.pid, signal.SIGKILL)
+    with pytest.raises(MarkerError, match="was ended, by somebody or for want of memory"):
+        apart.mark("bob")
+    result, _ = apart.mark("bob")
+    assert result.score == 5
+
+
+def test_is_an_error_in_a_marker_told_and_the_next_one_marked(course, apart):
+    folder = course / "results" / "toy" / "ada.json"
+    folder.unlink(missing_ok=True)
+    folder.mkdir()
+    with pytest.raises(MarkerError, match="IsADirectoryError"):
+        apart.mark("ada")
+    assert apart.mark("bob")[0].score == 5
+    folder.rmdir()
+    assert apart.mark("ada")[0].score == 6
+    assert len(apart._all) == 1
+
+
+def test_does_nobody_mark_by_other_checks_than_the_grading(task):
+    markers = Apart(replace(task, base="other checks"))
+    with pytest.raises(MarkerError, match="changed while it graded: grade again"):
+        markers.mark("ada")
+    markers.close()
+
+
+def test_do_markers_end_with_their_grading_also_in_the_middle(course, task):
+    hand_in(course, "slow", solved(course, number="import time; time.sleep(600)"))
+    markers, said = Apart(task), []
+
+    def mark():
+        try:
+            markers.mark("slow")
+        except MarkerError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=mark)
+    thread.start()
+    while not (markers._all and markers._all[0]._ready):
+        thread.join(0.05)
+        assert thread.is_alive()
+    thread.join(1)
+    markers.close()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert said
+    assert markers._all[0]._process.poll() is not None
+    with pytest.raises(MarkerError, match="the grading was stopped"):
+        markers.mark("ada")
+
+
+def test_does_a_failing_marker_stop_nobody(course, monkeypatch):
+    def lost(self, student):
+        raise MarkerError("it was lost")
+
+    monkeypatch.setattr(Apart, "mark", lost)
+    outcomes = grading.grade(course, "toy", ["ada", "bob"], jobs=2, force=True, progress=False)
+    assert [(one.status, one.reason) for one in outcomes] == [("failed", "the grader stopped: it was lost")] * 2

@@ -432,10 +432,10 @@ def _backpropagate(
     np.put_along_axis(d, known, np.take_along_axis(d, known, axis=-2) - 1, axis=-2)
     d = d[..., -before[-1].shape[-2] :, :] / log_p.shape[-1]
     apart = np.empty((*d.shape[:-2], len(layers), 2), d.dtype)
-    share = 1 + UNSURE / (d.shape[-1] * np.maximum(np.linalg.norm(d, axis=-2), _LEAST_ERROR))
+    share = 1 + UNSURE / (d.shape[-1] * np.maximum(_norms(d), _LEAST_ERROR))
     for index in reversed(range(len(layers))):
-        one = share * np.linalg.norm(d, axis=-2)
-        apart[..., index, 0] = (one * np.linalg.norm(inputs[index], axis=-2)).sum(axis=-1)
+        one = share * _norms(d)
+        apart[..., index, 0] = (one * _norms(inputs[index])).sum(axis=-1)
         apart[..., index, 1] = one.sum(axis=-1)
         np.matmul(d, inputs[index].swapaxes(-1, -2), out=gradients[index][0])
         np.sum(d, axis=-1, out=gradients[index][1])
@@ -543,6 +543,12 @@ def _shaken(parameters: Floats, shake: Sequence[float]) -> Floats:
     signs = np.where(np.arange(parameters.shape[1]) % 3, 1, -1)
     moved: Floats = (parameters * (1 + np.outer(shake, signs))).astype(parameters.dtype)
     return moved
+
+
+def _norms(columns: Floats) -> Floats:
+    """(..., batch) the norm of each column of (..., units, batch)."""
+    found: Floats = np.sqrt(np.einsum("...ui,...ui->...i", columns, columns))
+    return found
 
 
 def _norm(values: Floats) -> Floats:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 CONFIG = "nbgrader_config.py"
+# twice a third of what nbgrader does to a notebook; whatever `grading` lays out was mended, and has valid metadata
+CHECK = "nbgrader.preprocessors.CheckCellMetadata"
 
 
 class GradebookError(Exception):
@@ -162,14 +164,18 @@ def autograde(course: Path, assignment: str, student: str, submitted: str) -> No
     """nbgrader's own autograde of one student, over the course's folder `submitted`: gradebook and autograded/."""
     from nbgrader.converters import Autograde
 
-    _convert(Autograde, course, assignment_id=assignment, student_id=student, submitted_directory=submitted)
+    config = settings(course)
+    for phase in ("sanitize_preprocessors", "autograde_preprocessors"):
+        if isinstance(steps := config.Autograde.get(phase), list):
+            config.Autograde[phase] = [step for step in steps if step != CHECK]
+    _convert(Autograde, course, config, assignment_id=assignment, student_id=student, submitted_directory=submitted)
 
 
 def feedback(course: Path, assignment: str, student: str) -> Path:
     """nbgrader's feedback page of one student."""
     from nbgrader.converters import GenerateFeedback
 
-    directory = _convert(GenerateFeedback, course, assignment_id=assignment, student_id=student)
+    directory = _convert(GenerateFeedback, course, settings(course), assignment_id=assignment, student_id=student)
     return Path(directory.format_path(directory.feedback_directory, student, assignment)) / f"{assignment}.html"
 
 
@@ -179,13 +185,13 @@ def autograded(course: Path, assignment: str, student: str) -> Path:
     return Path(directory.format_path(directory.autograded_directory, student, assignment)) / f"{assignment}.ipynb"
 
 
-def _convert(converter: Any, course: Path, **which: str) -> Any:
+def _convert(converter: Any, course: Path, config: Any, **which: str) -> Any:
     from nbgrader.utils import capture_log
 
     directory = _directory(course.absolute(), **which)
     with environment_on_path(), _quietly():
         # the settings once more: the converter's own, its preprocessors' and its exporter's
-        result = capture_log(converter(coursedir=directory, config=settings(course), force=True))
+        result = capture_log(converter(coursedir=directory, config=config, force=True))
     if not result["success"]:
         if "KeyboardInterrupt" in result["error"]:
             raise KeyboardInterrupt

@@ -279,18 +279,19 @@ def _marked(task: Task, handed_in: Submission, notebook: Notebook, nursery: Nurs
             if anew:
                 _put_away(given, made)
             evidence = NotedEvidence([given, made], handed_in.student, sitting.ask)
-            questions = {id: examine(task, id, evidence, sitting.ended) for id in task.questions}
+            ended = f"{sitting.ended}{_within(task, sitting.run.last)}" if sitting.ended else ""
+            questions = {id: examine(task, id, evidence, ended) for id in task.questions}
         kept = Kept(cells, evidence.exchanges, evidence.looked_at, _files(given, made))
         digest = results.keep(task.course, task.assignment, handed_in.student, kept, made)
     result = replace(
-        _summary(task, handed_in.student, questions, sitting),
+        _summary(task, handed_in.student, questions, sitting, ended),
         seconds=time.perf_counter() - started,
         evidence=digest,
         submission=handed_in.digest(),
         execution=task.execution,
     )
-    ended = {id: [_word(why)] for id, why in sitting.left_out.items()}
-    return result, Outputs({**sitting.run.outputs, **ended}, sitting.run.numbers)
+    last_words = {id: [_word(why)] for id, why in sitting.left_out.items()}
+    return result, Outputs({**sitting.run.outputs, **last_words}, sitting.run.numbers)
 
 
 def _marked_unrun(task: Task, handed_in: Submission) -> Result:
@@ -365,9 +366,11 @@ def _place(room: str, handed_in: Submission, anew: bool) -> Path:
     return place
 
 
-def _summary(task: Task, student: str, questions: dict[str, QuestionResult], sitting: Sitting) -> Result:
+def _summary(task: Task, student: str, questions: dict[str, QuestionResult], sitting: Sitting, ended: str) -> Result:
     reason = reason_for_person(questions.values())
-    left_out = [f"The cell {cell} was left out: {why}." for cell, why in sitting.left_out.items()]
+    limit = f"{task.limits.cell_seconds:g} s"
+    stopped = [f"The cell {cell}{_within(task, cell)} was stopped after {limit}." for cell in sitting.run.stopped]
+    left_out = [f"The cell {cell}{_within(task, cell)} was left out: {why}." for cell, why in sitting.left_out.items()]
     return Result(
         student,
         task.assignment,
@@ -375,13 +378,24 @@ def _summary(task: Task, student: str, questions: dict[str, QuestionResult], sit
         "person" if reason else "graded",
         questions,
         reason=reason,
-        remarks=tuple(left_out),
-        ended=sitting.ended,
+        remarks=(*stopped, *left_out),
+        ended=ended,
         stopped=tuple(sitting.run.stopped),
         protection=", ".join(sitting.walls) or sandbox.NONE,
         cpu=sum(ending.cpu for ending in sitting.endings),
         memory=max(ending.memory for ending in sitting.endings),
     )
+
+
+def _within(task: Task, cell: str) -> str:
+    """In brackets, the question that a cell of the release leads to: the next one that is tested."""
+    found = ""
+    for one in reversed(task.released["cells"]):
+        id = mending.grade_id(one)
+        found = f" (in {task.questions[id].title})" if id in task.questions else found
+        if cell in (id, one.get("id")):
+            return found
+    return ""
 
 
 def reason_for_person(questions: Collection[QuestionResult]) -> str:

@@ -63,7 +63,7 @@ def text(course, student, question):
     ("raising", "double", ["raised ValueError: no ", "It happened in the line: raise ValueError("]),
     ("failing", "number", ["→ there is no variable number", "raised NameError: name 'nunber' is not defined"]),
     ("endless", "number", [", stopped at its limit of time", "Cells that ran into the limit of time: number"]),
-    ("exits", "number", ["Remark: The cell number was left out: the notebook ended its own process (exit code 0)"]),
+    ("exits", "number", ["Remark: The cell number (in A number) was left out", "its own process (exit code 0)"]),
     ("breaks", "number", ["! number is 42.", "TypeError: a mistake in the check", "a person has to look at it"]),
     ("elsewhere", "number", ["→ 41", "| number = 41", "number was not run: it was deleted, blank, or is no code"]),
     ("refused", "double", ["This could not be graded: ", "0 of 3 count"]),

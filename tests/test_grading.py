@@ -200,7 +200,8 @@ def test_are_essays_left_to_a_person_and_untouched_ones_given_none(course, grade
 @pytest.mark.parametrize(("student", "words"), [
     ("linked", "secret.safetensors"), ("deleted", "test_double was deleted"), ("copied", "is there 2 times"),
     ("bare", "had lost its metadata"), ("edited-tests", "test_double was changed"), ("other-name", "Toy (1).ipynb"),
-    ("two-names", "draft.ipynb"), ("hard-exit", "number was left out"), ("no-notebook", "there is no notebook"),
+    ("two-names", "draft.ipynb"), ("hard-exit", "number (in A number) was left out"),
+    ("endless-cell", "number (in A number) was stopped after 2 s"), ("no-notebook", "there is no notebook"),
 ])  # fmt: skip
 def test_is_what_was_odd_named_in_the_feedback(course, graded, student, words):
     notebook = nbformat.read(course / "autograded" / student / "toy" / "toy.ipynb", as_version=4)

@@ -15,12 +15,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 CONFIG = "nbgrader_config.py"
+PATIENCE = 30  # seconds that another program, a formgrader, may keep SQLite's file locked
 # twice a third of what nbgrader does to a notebook; whatever `grading` lays out was mended, and has valid metadata
 CHECK = "nbgrader.preprocessors.CheckCellMetadata"
 
 
 class GradebookError(Exception):
     """The gradebook lacks something, or nbgrader refused; one sentence with what to do."""
+
+
+class UnusableError(GradebookError):
+    """The database itself cannot be read or written; no submission has part in that."""
 
 
 @dataclass(frozen=True)
@@ -137,11 +142,21 @@ def _open(course: Path) -> Iterator[Any]:
         with environment_on_path(), Gradebook(directory.db_url, directory.course_id) as gradebook:
             yield gradebook
     except SQLAlchemyError as error:
-        first = str(error).split("\n", 1)[0]
-        raise GradebookError(
-            f"the gradebook {directory.db_url} cannot be used ({first[:200]}): is it locked by "
-            "another program, or of an older nbgrader (`nbgrader db upgrade`)?"
-        ) from error
+        raise UnusableError(_unusable(directory.db_url, str(error).split("\n", 1)[0])) from error
+
+
+def _unusable(url: str, said: str) -> str:
+    """Why a database refused, and what to do."""
+    if "locked" in said:
+        return f"the gradebook {url} is locked by another program: end that (a formgrader, a backup?), then grade again"
+    if re.search(r"no such (table|column)|has no column|does not exist", said):
+        return (
+            f"the gradebook {url} was made by an older nbgrader ({said[:100]}): run `nbgrader db upgrade` in the "
+            "course directory, which copies it first"
+        )
+    if "readonly" in said or "unable to open" in said:
+        return f"the gradebook {url} cannot be written ({said[:100]}): see to the rights of it and of its folder"
+    return f"the gradebook {url} cannot be used: {said[:200]}"
 
 
 @contextmanager
@@ -157,7 +172,10 @@ def _quietly() -> Iterator[None]:
 def _directory(course: Path, **which: str) -> Any:
     from nbgrader.coursedir import CourseDirectory
 
-    return CourseDirectory(config=settings(course), root=str(course), **which)
+    directory: Any = CourseDirectory(config=settings(course), root=str(course), **which)
+    if directory.db_url.startswith("sqlite:///") and "?" not in directory.db_url:
+        directory.db_url += f"?timeout={PATIENCE}"
+    return directory
 
 
 def autograde(course: Path, assignment: str, student: str, submitted: str) -> None:
@@ -195,7 +213,12 @@ def _convert(converter: Any, course: Path, config: Any, **which: str) -> Any:
     if not result["success"]:
         if "KeyboardInterrupt" in result["error"]:
             raise KeyboardInterrupt
-        raise GradebookError(f"nbgrader stopped at {which['student_id']}: {first_cause(result)}")
+        cause = first_cause(result)
+        if "OperationalError" in result.get("log", "") + result["error"]:
+            raise UnusableError(_unusable(directory.db_url, cause))
+        if cause.startswith("No student with ID"):
+            cause += f": `nbgrader db student add {which['student_id']}` puts them on the roster"
+        raise GradebookError(f"nbgrader stopped at {which['student_id']}: {cause}")
     return directory
 
 

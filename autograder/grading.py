@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from autograder import gradebook, logs, marking, results, scratch, submission
-from autograder.gradebook import GradebookError
+from autograder import gradebook, logs, marking, results, scratch, showing, submission
+from autograder.gradebook import GradebookError, UnusableError
 from autograder.markers import MarkerError, Markers, open_markers
 from autograder.marking import GradingError, How, Task
 from autograder.mending import MendingError
@@ -145,7 +145,7 @@ def _mark(task: Task, instead: Sequence[Task], student: str, markers: Markers, f
 
 
 class RunningTable:
-    """How many came to which end so far, beside the bar."""
+    """How many came to which end so far, beside the bar; above it, who needs somebody, and why."""
 
     def __init__(self, bar: Any) -> None:
         self.bar = bar
@@ -153,6 +153,8 @@ class RunningTable:
 
     def add(self, outcome: Outcome) -> Outcome:
         self.counts[outcome.status] += 1
+        if outcome.status != "graded" and not (outcome.cached or self.bar.disable):
+            self.bar.write(f"{WORDS[outcome.status]}: {showing.one_line(f'{outcome.student}: {outcome.reason}')[:300]}")
         self.bar.set_postfix({WORDS[status]: number for status, number in self.counts.items()}, refresh=False)
         self.bar.update()
         return outcome
@@ -175,10 +177,10 @@ def _stored(task: Task, student: str, marked: "Future[Marked]", anew: bool) -> t
         cached = stored and not anew and is_recorded(task, result)
         if not cached:
             record(task, result, outputs)
+    except (MarkerError, UnusableError) as error:
+        return Outcome(student, "failed", str(error)), result
     except (SubmissionError, GradebookError) as error:
         return Outcome(student, "refused", str(error)), result
-    except MarkerError as error:
-        return Outcome(student, "failed", f"the grader stopped: {error}"), result
     except Exception as error:
         return Outcome(student, "failed", f"the grader stopped with {type(error).__name__}: {error}"), result
     found = (result.status, result.reason, result.score, result.max_score, result.seconds, cached)

@@ -162,7 +162,7 @@ class _Marker:
             self.alive = False
             raise MarkerError("the process that marked it was ended, by somebody or for want of memory") from error
         if "error" in reply:
-            raise MarkerError(reply["error"])
+            raise MarkerError(f"the grader stopped with {reply['error']}")
         return reply
 
     def end(self) -> None:

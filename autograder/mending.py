@@ -157,8 +157,15 @@ class _Desk:
 def mend(submitted: Notebook, released: Notebook) -> tuple[Notebook, list[str]]:
     """The submitted notebook with every released cell in its place, and a sentence for each thing that was mended.
 
-    Both in `read`'s form. Cells that the student added stay; the order of the cells stays the student's.
+    Both in `read`'s form. Cells that the student added stay; the order of the cells stays the student's. A notebook
+    with the test cells of another assignment, and none of this one's, raises `MendingError`.
     """
+    here, there = ({grade_id(cell) for cell in one["cells"] if is_test(cell)} for one in (submitted, released))
+    if here and there and not here & there:
+        raise MendingError(
+            f"the notebook is another assignment's: it tests {', '.join(sorted(here))[:80]}, "
+            f"this one {', '.join(sorted(there))[:80]}"
+        )
     desk = _Desk(released["cells"], [{**cell, "metadata": _known(cell["metadata"])} for cell in submitted["cells"]])
     _match_grade_ids(desk)
     _match_cell_ids(desk)

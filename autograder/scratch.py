@@ -15,7 +15,7 @@ IN_TEMP = re.compile(r"gradient-lab-(\d+)-")
 
 
 class BusyError(Exception):
-    """The course is being graded already."""
+    """The course is being graded already, or cannot be graded where it lies."""
 
 
 def folder() -> "tempfile.TemporaryDirectory[str]":
@@ -31,7 +31,11 @@ def folder_in(course: Path) -> "tempfile.TemporaryDirectory[str]":
 @contextlib.contextmanager
 def alone(course: Path) -> Iterator[None]:
     """One grading of a course at a time; a killed one leaves no lock, for the system takes it back."""
-    with (course / LOCK).open("w") as lock:
+    try:
+        opened = (course / LOCK).open("w")
+    except OSError as error:
+        raise BusyError(f"{course} cannot be written to ({error.strerror}): grading needs to") from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

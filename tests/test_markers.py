@@ -113,4 +113,4 @@ def test_does_a_failing_marker_stop_nobody(course, monkeypatch):
 
     monkeypatch.setattr(Apart, "mark", lost)
     outcomes = grading.grade(course, "toy", ["ada", "bob"], jobs=2, force=True, progress=False)
-    assert [(one.status, one.reason) for one in outcomes] == [("failed", "the grader stopped: it was lost")] * 2
+    assert [(one.status, one.reason) for one in outcomes] == [("failed", "it was lost")] * 2

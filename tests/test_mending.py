@@ -226,6 +226,14 @@ def test_is_a_huge_notebook_refused_before_it_is_parsed(monkeypatch):
         mending.read(b'{"cells": []}')
 
 
+def test_is_another_assignments_notebook_refused(solved, released):
+    other = json.loads(json.dumps(solved).replace("test_", "test_other_"))
+    with pytest.raises(MendingError, match=r"another assignment's: it tests test_other_build, .* this one test_build"):
+        mending.mend(other, released)
+    half = json.loads(json.dumps(solved).replace("test_double", "test_other_double"))
+    assert mending.mend(half, released)[0]["cells"]
+
+
 @pytest.mark.parametrize("minor", [0, 4, 5, 9])
 def test_is_every_notebook_of_format_4_read(minor):
     code = {"cell_type": "code", "source": ["a\n", "b"], "metadata": None, "outputs": [{"output_type": "x" * 10}]}

@@ -180,7 +180,10 @@ def test_does_the_log_say_what_came_of_a_submission(course):
 def test_does_the_bar_count_what_came_of_them():
     class Bar:
         def __init__(self):
-            self.seen, self.steps = [], 0
+            self.seen, self.steps, self.said, self.disable = [], 0, [], False
+
+        def write(self, line):
+            self.said.append(line)
 
         def set_postfix(self, values, refresh):
             self.seen.append(dict(values))
@@ -190,7 +193,8 @@ def test_does_the_bar_count_what_came_of_them():
 
     table = grading.RunningTable(Bar())
     for status in ("graded", "person", "graded"):
-        table.add(grading.Outcome("ada", status))
+        table.add(grading.Outcome("ada\x1b", status, "a check broke" if status == "person" else ""))
+    assert table.bar.said == ["for a person: ada : a check broke"]
     assert table.bar.seen[-1] == {"graded": 2, "for a person": 1}
     assert table.bar.steps == 3
 

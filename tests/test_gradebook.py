@@ -1,0 +1,111 @@
+"""A gradebook that cannot be used: one sentence, nobody's loss, and the class goes on."""
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+import toy_lab
+from toy_lab import hand_in, solved
+
+from autograder import gradebook, grading, results, scratch
+from autograder.gradebook import UnusableError
+from autograder.marking import GradingError
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """A course of two, marked from their recordings, so that no process is started."""
+    made = toy_lab.make_course(tmp_path_factory.mktemp("gradebook") / "course")
+    for student in ("ada", "bob"):
+        hand_in(made, student, solved(made))
+    grade(made)
+    return made
+
+
+@pytest.fixture
+def course(graded, tmp_path):
+    return shutil.copytree(graded, tmp_path / "course")
+
+
+def grade(course):
+    return grading.grade(course, "toy", how="evidence", force=True, jobs=1, progress=False)
+
+
+def test_is_a_lock_waited_for_and_then_named(course, monkeypatch):
+    monkeypatch.setattr(gradebook, "PATIENCE", 1)
+    lock = sqlite3.connect(course / "gradebook.db", isolation_level=None)
+    lock.execute("begin exclusive")
+    with pytest.raises(UnusableError, match="is locked by another program: end that"):
+        grade(course)
+    lock.close()
+    assert [one.status for one in grade(course)] == ["person"] * 2
+
+
+def test_is_a_lock_in_the_middle_the_graders_failure_and_not_a_refusal(course, monkeypatch):
+    monkeypatch.setattr(gradebook, "PATIENCE", 1)
+    lock = sqlite3.connect(course / "gradebook.db", isolation_level=None)
+    record = grading.record
+
+    def locked(task, result, outputs):
+        if result.student == "ada":
+            lock.execute("begin exclusive")
+        elif lock.in_transaction:
+            lock.rollback()
+        record(task, result, outputs)
+
+    monkeypatch.setattr(grading, "record", locked)
+    first, second = grade(course)
+    lock.close()
+    assert (first.status, second.status) == ("failed", "person")
+    assert "is locked by another program" in first.reason
+    assert results.load(course, "toy", "ada") is not None
+    monkeypatch.undo()
+    again, _ = grading.grade(course, "toy", how="evidence", jobs=1, progress=False)
+    assert again.status == "person"
+
+
+def test_is_an_older_gradebook_named_with_the_way_to_a_new_one(course):
+    with sqlite3.connect(course / "gradebook.db") as book:
+        book.execute("alter table grade drop column extra_credit")
+    with pytest.raises(UnusableError, match=r"older nbgrader .*run `nbgrader db upgrade`.*which copies it first"):
+        gradebook.scores(course, "toy")
+
+
+@pytest.mark.slow
+def test_does_nbgraders_upgrade_copy_it_first(course):
+    subprocess.run([sys.executable, "-m", "nbgrader", "db", "upgrade"], cwd=course, check=True, capture_output=True)
+    assert len(list(course.glob("gradebook.db.*"))) == 1
+    assert [one.status for one in grade(course)] == ["person"] * 2
+
+
+def test_is_what_is_no_database_named(course):
+    (course / "gradebook.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(UnusableError, match=r"cannot be used: .*not a database"):
+        grade(course)
+
+
+def test_is_a_course_that_cannot_be_written_refused_in_one_sentence(course):
+    (course / scratch.LOCK).unlink(missing_ok=True)
+    (course / scratch.LOCK).mkdir()
+    with pytest.raises(GradingError, match=r"cannot be written to .*: grading needs to"):
+        grade(course)
+
+
+def test_is_who_is_not_on_the_roster_refused_where_the_course_has_one(course):
+    with (course / "nbgrader_config.py").open("a") as config:
+        config.write("\nc.Autograde.create_student = False\n")
+    hand_in(course, "stranger", solved(course))
+    found = {one.student: (one.status, one.reason) for one in grade(course)}
+    assert found["ada"][0] == found["bob"][0] == "person"
+    assert found["stranger"][0] == "refused"
+    assert "`nbgrader db student add stranger` puts them on the roster" in found["stranger"][1]
+
+
+def test_does_a_clock_that_goes_back_change_nothing(course, monkeypatch):
+    before = [(one.status, one.score) for one in grade(course)]
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    assert [(one.status, one.score) for one in grade(course)] == before
+    cached = grading.grade(course, "toy", how="evidence", jobs=1, progress=False)
+    assert all(one.cached for one in cached)

@@ -277,6 +277,24 @@ def regrade(name: str, students: Sequence[str], checks: bool, dry_run: bool, cou
 
 @main.command()
 @name_argument
+@jobs_option
+@course_option
+@debug
+def feedback(name: str, jobs: int | None, course: Path) -> None:
+    """Write the page of feedback of everybody who was graded in the lab NAME, as `nbgrader generate_feedback` does.
+
+    \b
+    Example:
+      autograder feedback vanishing_gradients
+    """
+    from autograder import grading
+
+    pages = grading.feedback(course, name, jobs=jobs or _cores())
+    click.echo(f"{len(pages)} pages lie in {course / 'feedback'}")
+
+
+@main.command()
+@name_argument
 @click.option("-o", "--output", type=_path(dir_okay=False), help="The file; reports/NAME.html by default.")
 @course_option
 @debug
@@ -392,7 +410,7 @@ def demo(students: int, directory: Path, jobs: int | None) -> None:
     with _step(f"3/5 graded into {directory / 'gradebook.db'}"):
         outcomes = grading.grade(directory, LAB, jobs=jobs)
     with _step("4/5 a page of feedback for each"):
-        pages = grading.feedback(directory, LAB)
+        pages = grading.feedback(directory, LAB, jobs=jobs)
     with _step("5/5 the class report"):
         page = report(directory, LAB)
     _show(directory, LAB, outcomes, classroom.simulated(directory, LAB))

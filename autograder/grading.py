@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from autograder import gradebook, logs, marking, results, scratch, showing, submission
 from autograder.gradebook import GradebookError, UnusableError
-from autograder.markers import MarkerError, Markers, open_markers
+from autograder.markers import MarkerError, Markers, Pages, open_markers
 from autograder.marking import GradingError, How, Task
 from autograder.mending import MendingError
 from autograder.results import Outputs, Result
@@ -84,17 +84,21 @@ def grade(
         raise GradingError(str(error)) from error
 
 
-def feedback(course: Path, assignment: str, *, progress: bool = True) -> list[Path]:
+def feedback(course: Path, assignment: str, *, jobs: int = 2, progress: bool = True) -> list[Path]:
     """nbgrader's feedback page of every student who was graded; one that fails is named once all are written."""
     course = course.absolute()
     graded = sorted(gradebook.recorded(course, assignment))
     graded = [student for student in graded if gradebook.autograded(course, assignment, student).is_file()]
     pages, troubles = [], []
-    with bar_over(len(graded), progress, "feedback") as bar:
-        for student in graded:
+    with (
+        contextlib.closing(Pages()) as writers,
+        ThreadPoolExecutor(max(1, jobs)) as pool,
+        bar_over(len(graded), progress, "feedback") as bar,
+    ):
+        for written in [pool.submit(writers.feedback, course, assignment, student) for student in graded]:
             try:
-                pages.append(gradebook.feedback(course, assignment, student))
-            except GradebookError as error:
+                pages.append(written.result())
+            except (GradebookError, MarkerError) as error:
                 troubles.append(str(error))
             bar.update()
     if troubles:

@@ -1,14 +1,16 @@
-"""Processes that mark, each with an interpreter of its own, so that a class is marked on every core.
+"""Processes that mark and write pages, each with an interpreter of its own, so that a class has every core.
 
     python -P -m autograder.markers DESCRIPTOR
 
     grading -> {"course", "assignment", "how", "limits"}
-    marker  -> {"base": "..."}      which checks and versions it has; or {"error": "..."}
+    marker  -> {"base": "..."}      which checks and versions it has
     grading -> {"mark": "ada"}
-    marker  -> {}                   the result stands in results/; or {"error": "OSError: ..."}
+    marker  -> {}                   the result stands in results/
+    grading -> {"feedback": "ada", "course", "assignment"}
+    marker  -> {"page": "/..."} or {"trouble": "..."}
 
-Only names cross: what came of a submission is read from the files that the marker wrote whole. A marker whose grading
-is gone ends itself and its students' processes.
+or, whatever was asked, {"error": "OSError: ..."}. Only names cross: what came of a submission is read from the files
+that the marker wrote whole. A marker whose grading is gone ends itself and its students' processes.
 """
 
 import contextlib
@@ -22,8 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from autograder import marking
+from autograder import gradebook, marking
 from autograder.channel import Channel, ChannelError, Gone
+from autograder.gradebook import GradebookError
 from autograder.limits import Limits
 from autograder.marking import Task
 from autograder.results import Outputs, Result
@@ -82,54 +85,84 @@ class Here:
         self._warm.close()
 
 
-class Apart:
-    """Processes that mark; as many as are asked at the same time."""
+class Processes:
+    """As many processes as are asked at the same time; each is used again."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[_Marker] = []
-        self._all: list[_Marker] = []
+        self._idle: list[_Process] = []
+        self._all: list[_Process] = []
         self._closed = False
 
+    @contextlib.contextmanager
+    def taken(self) -> "Iterator[_Process]":
+        """A process for as long as it takes; one that is gone is not given to the next."""
+        with self._lock:
+            if self._closed:
+                raise MarkerError("the grading was stopped")
+            if not self._idle:
+                self._idle.append(_Process())
+                self._all.append(self._idle[-1])
+            process = self._idle.pop()
+        try:
+            yield process
+        finally:
+            with self._lock:
+                if process.alive:
+                    self._idle.append(process)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for process in self._all:
+                process.end()
+            for process in self._all:
+                process.wait()
+
+
+class Apart(Processes):
+    """Other processes mark."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self._task = task
+        self._begun: set[_Process] = set()
+
     def mark(self, student: str) -> tuple[Result, Outputs]:
-        with self._taken() as marker:
-            marker.ask({"mark": student})
+        with self.taken() as process:
+            self._begin(process)
+            process.ask({"mark": student})
         stored = marking.stored_result(self._task, student, self._task.submitted(student))
         if stored is None:
             raise MarkerError("its files changed while it was marked")
         return stored
 
-    @contextlib.contextmanager
-    def _taken(self) -> "Iterator[_Marker]":
-        """A marker for as long as it takes; one that is gone is not given to the next submission."""
-        with self._lock:
-            if self._closed:
-                raise MarkerError("the grading was stopped")
-            if not self._idle:
-                self._idle.append(_Marker(self._task))
-                self._all.append(self._idle[-1])
-            marker = self._idle.pop()
-        try:
-            yield marker
-        finally:
-            with self._lock:
-                if marker.alive:
-                    self._idle.append(marker)
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            for marker in self._all:
-                marker.end()
-            for marker in self._all:
-                marker.wait()
+    def _begin(self, process: "_Process") -> None:
+        if process in self._begun:
+            return
+        task = self._task
+        order = {"course": str(task.course), "assignment": task.assignment, "how": task.how}
+        if process.ask({**order, "limits": task.limits.to_json()})["base"] != task.base:
+            raise MarkerError("the release, the checks or the grader changed while it graded: grade again")
+        self._begun.add(process)
 
 
-class _Marker:
+class Pages(Processes):
+    """Other processes write nbgrader's pages of feedback."""
+
+    def feedback(self, course: Path, assignment: str, student: str) -> Path:
+        """One student's page; `GradebookError` where nbgrader could not write it."""
+        with self.taken() as process:
+            reply = process.ask({"feedback": student, "course": str(course), "assignment": assignment})
+        if "trouble" in reply:
+            raise GradebookError(reply["trouble"])
+        return Path(reply["page"])
+
+
+class _Process:
     """The grading's side of one process."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -139,22 +172,10 @@ class _Marker:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # an interrupt is for the grading, which ends its markers
             )
-        self._channel, self._task, self.alive, self._ready = Channel(ours), task, True, False
+        self._channel, self.alive = Channel(ours), True
 
-    def ask(self, request: dict[str, Any]) -> None:
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Let it do what is asked; `MarkerError` when it could not."""
-        if not self._ready:
-            self._begin()
-        self._send(request)
-
-    def _begin(self) -> None:
-        task = self._task
-        order = {"course": str(task.course), "assignment": task.assignment, "how": task.how}
-        if self._send({**order, "limits": task.limits.to_json()}).get("base") != task.base:
-            raise MarkerError("the release, the checks or the grader changed while it graded: grade again")
-        self._ready = True
-
-    def _send(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
             self._channel.send(request)
             reply: dict[str, Any] = self._channel.receive()
@@ -206,25 +227,32 @@ def _end_with(grading: int, warm: Warm) -> None:
 
 
 def _serve(control: Channel, warm: Warm) -> None:
-    from autograder import gradebook
-
     task: Task | None = None
     while True:
         order = control.receive()
         reply: dict[str, Any] = {}
         try:
-            if task is None:
+            if "feedback" in order:
+                reply = _page(Path(order["course"]), order["assignment"], order["feedback"])
+            elif "mark" in order and task is not None:
+                student = order["mark"]
+                marking.fetch(task, student, task.submitted(student), warm, force=True)
+            else:
                 course = Path(order["course"])
                 gradebook.settings(course)  # it may register questions of its own
                 limits = Limits.from_json(order["limits"])
                 task = marking.prepare(course, order["assignment"], limits).graded_by(order["how"])
                 reply = {"base": task.base}
-            else:
-                student = order["mark"]
-                marking.fetch(task, student, task.submitted(student), warm, force=True)
         except Exception as error:
             reply = {"error": f"{type(error).__name__}: {error}"}
         control.send(reply)
+
+
+def _page(course: Path, assignment: str, student: str) -> dict[str, str]:
+    try:
+        return {"page": str(gradebook.feedback(course, assignment, student))}
+    except GradebookError as error:
+        return {"trouble": str(error)}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import pytest
 import toy_lab
 from toy_lab import hand_in, solved
 
-from autograder import grading, marking, results
+from autograder import gradebook, grading, marking, results
+from autograder.gradebook import GradebookError
 from autograder.markers import Apart, MarkerError, open_markers
 
 MEASURED = {"seconds", "cpu", "memory"}
@@ -41,6 +42,7 @@ def without_measures(course, student):
     return {name: value for name, value in found.items() if name not in MEASURED}
 
 
+@pytest.mark.slow
 def test_are_the_results_those_of_one_process(course):
     who = ["ada", "bob", "cora"]
     alone = grading.grade(course, "toy", jobs=1, progress=False)
@@ -63,6 +65,7 @@ def test_is_a_marker_that_was_killed_one_students_loss(apart):
     assert result.score == 5
 
 
+@pytest.mark.slow
 def test_is_an_error_in_a_marker_told_and_the_next_one_marked(course, apart):
     folder = course / "results" / "toy" / "ada.json"
     folder.unlink(missing_ok=True)
@@ -82,6 +85,7 @@ def test_does_nobody_mark_by_other_checks_than_the_grading(task):
     markers.close()
 
 
+@pytest.mark.slow
 def test_do_markers_end_with_their_grading_also_in_the_middle(course, task):
     hand_in(course, "slow", solved(course, number="import time; time.sleep(600)"))
     markers, said = Apart(task), []
@@ -94,7 +98,7 @@ def test_do_markers_end_with_their_grading_also_in_the_middle(course, task):
 
     thread = threading.Thread(target=mark)
     thread.start()
-    while not (markers._all and markers._all[0]._ready):
+    while not markers._begun:
         thread.join(0.05)
         assert thread.is_alive()
     thread.join(1)
@@ -114,3 +118,21 @@ def test_does_a_failing_marker_stop_nobody(course, monkeypatch):
     monkeypatch.setattr(Apart, "mark", lost)
     outcomes = grading.grade(course, "toy", ["ada", "bob"], jobs=2, force=True, progress=False)
     assert [(one.status, one.reason) for one in outcomes] == [("failed", "it was lost")] * 2
+
+
+@pytest.mark.slow
+def test_are_pages_of_feedback_those_of_one_process(course):
+    grading.grade(course, "toy", ["ada", "bob"], jobs=1, progress=False)
+    alone = {student: gradebook.feedback(course, "toy", student).read_text() for student in ("ada", "bob")}
+    pages = grading.feedback(course, "toy", jobs=2, progress=False)
+    assert {page.parent.parent.name: page.read_text() for page in pages if page.parent.parent.name in alone} == alone
+
+
+@pytest.mark.slow
+def test_is_a_page_that_cannot_be_written_named_once_the_others_are(course):
+    grading.grade(course, "toy", ["ada", "bob"], jobs=1, progress=False)
+    notebook = gradebook.autograded(course, "toy", "ada")
+    notebook.write_text("no notebook")
+    with pytest.raises(GradebookError, match=r"1 were not: nbgrader stopped at ada: "):
+        grading.feedback(course, "toy", progress=False)
+    assert (course / "feedback" / "bob" / "toy" / "toy.html").is_file()

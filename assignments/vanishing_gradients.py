@@ -107,6 +107,8 @@ autograder.check("numerical_bias")
 # %% fixed="data"
 digits = labkit.data.student_digits(relu_experiment.observations, seed=relu_experiment.seed)
 images, labels = torch.from_numpy(digits.images), torch.from_numpy(digits.labels)
+
+# %% fixed="data_sheet"
 plots.contact_sheet(digits)
 
 # %% [markdown] fixed="network_text"

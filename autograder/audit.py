@@ -90,9 +90,11 @@ def _look(recording: Recording, e: Experiment, stretches: Sequence[int]) -> tupl
     """The first finding of each stretch, and whether rounding decided how one goes on."""
     at = {int(done): index for index, done in enumerate(recording.checkpoint_iteration)}
     findings, stormy = [], False
+    # beyond the first figures that are not finite nothing can be compared
+    steps = min(e.iterations_per_epoch, deviations.finite_iterations(recording))
     for first in range(0, len(stretches), TOGETHER):
         chosen = [at[epoch * e.iterations_per_epoch] for epoch in stretches[first : first + TOGETHER]]
-        found, open_ended = mismatches(recording, e, chosen, e.iterations_per_epoch)
+        found, open_ended = mismatches(recording, e, chosen, steps)
         findings += [mismatch.finding for mismatch in found]
         stormy = stormy or open_ended
     return tuple(findings), stormy

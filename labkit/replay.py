@@ -582,9 +582,8 @@ def _clip(gradients: Floats, e: Experiment, origin: Origin) -> Floats:
     return ones
 
 
-@lru_cache(maxsize=2)  # one drawing for all of a recording's stretches
 def _data(e: Experiment) -> tuple[Floats, Ints]:
-    drawn = data.of_experiment(e)
+    drawn = data.shared(data.which(e))
     return drawn.inputs, drawn.labels
 
 

@@ -285,8 +285,19 @@ def test_a_student_may_get_the_whole_pool():
 
 def test_what_a_student_writes_into_images_changes_nobody_elses():
     mine = data.student_digits(50, seed=7, pool=200)
+    before = mine.digest
     mine.images[:] = 0.0
-    assert data.student_digits(50, seed=7, pool=200).digest == mine.digest
+    assert data.student_digits(50, seed=7, pool=200).digest == before
+
+
+def test_are_the_data_that_recordings_share_those_of_the_experiment_and_read_only(short):
+    shared = data.shared(data.which(short))
+    assert shared.digest == data.of_experiment(short).digest
+    assert data.shared(data.which(short.replace(activation="tanh", epochs=9))) is shared
+    assert data.shared(data.which(short.replace(seed=short.seed + 1))).digest != shared.digest
+    with pytest.raises(ValueError, match="read-only"):
+        shared.inputs[0] = 0
+    data.of_experiment(short).inputs[0] = 0
 
 
 def test_the_inputs_of_digits_are_their_images(pool):

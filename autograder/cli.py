@@ -252,6 +252,31 @@ def grade(
 
 
 @main.command()
+@click.argument("notebook", type=_path(dir_okay=False))
+@click.option("--evidence-only", is_flag=True, help="Do not run the notebook: look at recordings and noted answers.")
+@debug
+def check(notebook: Path, evidence_only: bool) -> None:
+    """Say what grading will say of NOTEBOOK, with the recordings beside it, before it is handed in.
+
+    \b
+    Example:
+      autograder check vanishing_gradients.ipynb
+
+    The notebook is run as a grader runs it, and looked at by the same checks. The exit code is 0 when everything holds
+    and every answer is written.
+    """
+    from autograder import rehearsal
+
+    try:
+        found = rehearsal.rehearse(notebook, "evidence" if evidence_only else "run")
+    except rehearsal.RehearsalError as error:
+        raise _Ended(str(error)) from error
+    click.echo("\n".join(rehearsal.lines(found)))
+    if not found.complete:
+        raise SystemExit(1)
+
+
+@main.command()
 @name_argument
 @click.argument("students", nargs=-1, metavar="[STUDENT]...")
 @click.option("--checks", is_flag=True, help="Run the checks again, and none of the students' code; has to be said.")

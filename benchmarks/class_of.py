@@ -72,7 +72,7 @@ def main() -> None:
         made = simulated(root, a.students, a.jobs, a.seed)
         print(f"{len(made)} submissions, {size_of(root / SIMULATED / 'submitted') / 1e9:.1f} GB, {a.jobs} jobs")
         how = ["--evidence-only"] if a.evidence_only else []
-        whole = graded(copy_of(root, "whole"), a.jobs, [], how)
+        whole = in_one_go(root, a.jobs, how)
         told("in one go", whole, len(made))
         grown(root / "whole")
         if a.kills:
@@ -81,6 +81,18 @@ def main() -> None:
             broken = graded(copy_of(root, "killed"), a.jobs, moments, how)
             told(f"killed {broken.kills} times", broken, len(made))
             print(f"the same points, byte for byte: {broken.exported == whole.exported}")
+
+
+def in_one_go(root: Path, jobs: int, how: Sequence[str]) -> Run:
+    """The class graded once; from the last time, where the folder was kept."""
+    kept = root / "whole.json"
+    place = root / "whole"
+    if kept.exists():
+        found = json.loads(kept.read_text())
+        return Run(found["wall"], found["memory"], 0, "", (place / "reports" / f"{LAB}.csv").read_bytes())
+    whole = graded(copy_of(root, place.name), jobs, [], how)
+    kept.write_text(json.dumps({"wall": whole.wall, "memory": whole.memory}))
+    return whole
 
 
 def simulated(root: Path, students: int, jobs: int, seed: int) -> list[str]:

@@ -14,6 +14,8 @@ from autograder.evidence import Evidence
 from autograder.questions.shared import (
     FLOAT32,
     Floats,
+    all_above_zero,
+    all_near,
     close,
     honest_run,
     keyed,
@@ -155,8 +157,7 @@ def gain_for_each_layer(evidence: Evidence) -> None:
     """backward_gain gives one number above 0 for each layer but the last."""
     for given, expected in _gain_cases(evidence):
         gains = numbers(given, "backward_gain(network, images, labels)", expected.shape)
-        if not (np.isfinite(gains) & (gains > 0)).all():
-            raise Failed(f"a gain is {gains[~(np.isfinite(gains) & (gains > 0))][0]:g}, it is a ratio of mean squares")
+        all_above_zero(gains, "gain", "it is a ratio of mean squares")
 
 
 @check(points=2, needs=[gain_for_each_layer])
@@ -164,14 +165,11 @@ def gain_of_networks(evidence: Evidence) -> None:
     """backward_gain gives the factor on the mean square of dloss/dz from each layer to the one before it."""
     for given, expected in _gain_cases(evidence):
         gains = numbers(given, "backward_gain(network, images, labels)", expected.shape)
-        off = np.abs(gains / expected - 1)
-        if not (off <= RATIO).all():
-            at = int(np.argmax(off))
-            raise Failed(
-                f"the gain into fc_{at + 1} is {gains[at]:.4g}, expected is {expected[at]:.4g}",
-                f"The mean of (dloss/dz)^2 of fc_{at + 1}, divided by that of fc_{at + 2}; z is what the layer puts "
-                "out, not its weights; over all units and images; first layer first.",
-            )
+        help = (
+            "The mean of (dloss/dz)^2 of a layer, divided by that of the next one; z is what the layer puts out, not "
+            "its weights; over all units and images; first layer first."
+        )
+        all_near(gains, expected, "the gain into fc_{}", RATIO, help)
 
 
 @check(points=1)

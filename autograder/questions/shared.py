@@ -48,6 +48,21 @@ def near(found: Any, expected: float, what: str, help: str = "", tolerance: floa
         raise Failed(f"{what} is {value:.6g}, which is not what your recording gives", help)
 
 
+def all_above_zero(found: Floats, kind: str, words: str) -> None:
+    """Raise unless every number is finite and above 0."""
+    right = np.isfinite(found) & (found > 0)
+    if not right.all():
+        raise Failed(f"a {kind} is {found[~right][0]:g}, {words}")
+
+
+def all_near(found: Floats, expected: Floats, name: str, tolerance: float, help: str) -> None:
+    """Raise unless each number agrees within a share of the expected one; {} in `name` is that of the worst, from 1."""
+    off = np.abs(found / expected - 1)
+    if not (off <= tolerance).all():
+        at = int(np.argmax(off))
+        raise Failed(f"{name.format(at + 1)} is {found[at]:.4g}, expected is {expected[at]:.4g}", help)
+
+
 def keyed(value: Any, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
     """A dictionary with exactly these keys, or a sentence."""
     if not isinstance(value, dict) or set(value) != set(keys):

@@ -89,6 +89,8 @@ def feedback(course: Path, assignment: str, *, jobs: int = 2, progress: bool = T
     course = course.absolute()
     graded = sorted(gradebook.recorded(course, assignment))
     graded = [student for student in graded if gradebook.autograded(course, assignment, student).is_file()]
+    if not graded:
+        raise GradebookError(f"nobody was graded in {assignment} yet: run `autograder grade {assignment}` first")
     pages, troubles = [], []
     with (
         contextlib.closing(Pages()) as writers,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,11 +57,10 @@ class Dataset:
     labels: NDArray[np.int64]  # (N,) positions in classes
     classes: tuple[str, ...]  # C names
     name: str
+    digest: str = field(init=False)  # sha256, hexadecimal, of inputs (images as bytes 0..255), labels, their shapes
 
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256, hexadecimal, of inputs (images as bytes 0..255), labels and their shapes."""
-        return _digest(self.inputs, self.labels)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", _digest(self.inputs, self.labels))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -15,10 +15,10 @@ from autograder.regrading import Change, Regraded
 from autograder.results import Outputs, QuestionResult, Result
 
 LAB = "vanishing_gradients"
-COMMANDS = ("audit", "build", "demo", "export", "grade", "init", "regrade", "release", "report", "similarity",
-            "simulate")  # fmt: skip
+COMMANDS = ("audit", "build", "check", "demo", "export", "feedback", "grade", "init", "regrade", "release", "report",
+            "similarity", "simulate")  # fmt: skip
 IN_A_COURSE = [["build"], ["release", LAB], ["simulate", LAB], ["grade", LAB], ["report", LAB], ["export", LAB],
-               ["regrade", LAB, "--checks"], ["similarity", LAB]]  # fmt: skip
+               ["feedback", LAB], ["regrade", LAB, "--checks"], ["similarity", LAB]]  # fmt: skip
 
 
 def run(*arguments):
@@ -74,6 +74,7 @@ def test_is_a_directory_that_is_no_course_named(tmp_path, arguments):
     (["grade", LAB], "release"),
     (["report", LAB], f"autograder grade {LAB}"),
     (["export", LAB], f"autograder grade {LAB}"),
+    (["feedback", LAB], "release it first"),
     (["regrade", LAB, "--checks"], "release"),
     (["grade", LAB, "--explain", "ada", "model_loss"], "release"),
     (["similarity", LAB], f"autograder release {LAB}"),

@@ -285,9 +285,8 @@ def test_a_student_may_get_the_whole_pool():
 
 def test_what_a_student_writes_into_images_changes_nobody_elses():
     mine = data.student_digits(50, seed=7, pool=200)
-    before = mine.digest
     mine.images[:] = 0.0
-    assert data.student_digits(50, seed=7, pool=200).digest == before
+    assert data.student_digits(50, seed=7, pool=200).digest == mine.digest
 
 
 def test_are_the_data_that_recordings_share_those_of_the_experiment_and_read_only(short):

@@ -10,7 +10,7 @@ import toy_lab
 from toy_lab import hand_in, solved
 
 from autograder import gradebook, grading, results, scratch
-from autograder.gradebook import UnusableError
+from autograder.gradebook import GradebookError, UnusableError
 from autograder.marking import GradingError
 
 
@@ -109,3 +109,9 @@ def test_does_a_clock_that_goes_back_change_nothing(course, monkeypatch):
     assert [(one.status, one.score) for one in grade(course)] == before
     cached = grading.grade(course, "toy", how="evidence", jobs=1, progress=False)
     assert all(one.cached for one in cached)
+
+
+def test_is_feedback_of_nobody_one_sentence(tmp_path):
+    made = toy_lab.make_course(tmp_path / "course")
+    with pytest.raises(GradebookError, match="nobody was graded in toy yet: run `autograder grade toy` first"):
+        grading.feedback(made, "toy", progress=False)

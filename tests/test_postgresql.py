@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,29 +24,27 @@ def program(name):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A server of our own: no port, only a socket in a folder."""
-    # PostgreSQL refuses to run as root; its own user must reach the folder
-    place = tmp_path_factory.mktemp("postgresql", numbered=True)
-    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
-    for folder in [place, *place.parents][:3]:
-        folder.chmod(0o755)
-    data, socket = place / "data", place / "socket"
-    for folder in (data, socket):
-        folder.mkdir()
-        if user:
-            shutil.chown(folder, "postgres", "postgres")
+def server():
+    """A server of our own: no port, only a socket, whose name may have no more than 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="pg-") as name:
+        place, user = Path(name), []
+        if os.getuid() == 0:
+            # PostgreSQL refuses to run as root, and its own user must reach the folder
+            user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            shutil.chown(place, "postgres", "postgres")
 
-    def run(*command):
-        subprocess.run([*user, *command], check=True, capture_output=True, cwd="/")
+        def run(*command):
+            subprocess.run([*user, *command], check=True, capture_output=True, cwd="/")
 
-    run(program("initdb"), "-D", str(data), "-U", "grader", "--auth=trust", "-E", "UTF8")
-    options = f"-c listen_addresses='' -c unix_socket_directories='{socket}'"
-    # -l: without a file the server would keep our pipe open
-    run(program("pg_ctl"), "-D", str(data), "-o", options, "-l", str(data / "log"), "-w", "start")
-    run(program("createdb"), "-h", str(socket), "-U", "grader", "gradebook")
-    yield f"postgresql+psycopg:///gradebook?host={socket}&user=grader"
-    run(program("pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop")
+        run(program("initdb"), "-D", str(place / "data"), "-U", "grader", "--auth=trust", "-E", "UTF8")
+        options = f"-c listen_addresses='' -c unix_socket_directories='{place}'"
+        # -l: without a file the server would keep our pipe open
+        run(program("pg_ctl"), "-D", str(place / "data"), "-o", options, "-l", str(place / "log"), "-w", "start")
+        try:
+            run(program("createdb"), "-h", str(place), "-U", "grader", "gradebook")
+            yield f"postgresql+psycopg:///gradebook?host={place}&user=grader"
+        finally:
+            run(program("pg_ctl"), "-D", str(place / "data"), "-m", "immediate", "-w", "stop")
 
 
 @pytest.fixture(scope="module")

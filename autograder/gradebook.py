@@ -146,7 +146,14 @@ def _open(course: Path) -> Iterator[Any]:
 
 
 def _unusable(url: str, said: str) -> str:
-    """Why a database refused, and what to do."""
+    """Why a database refused, and what to do; the password in its address is nobody's to read."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return f"CourseDirectory.db_url in {CONFIG} is no address of a database: sqlite:///gradebook.db is one"
     if "locked" in said:
         return f"the gradebook {url} is locked by another program: end that (a formgrader, a backup?), then grade again"
     if re.search(r"no such (table|column)|has no column|does not exist", said):

@@ -86,6 +86,20 @@ def test_is_what_is_no_database_named(course):
         grade(course)
 
 
+@pytest.mark.parametrize("said", ["database is locked", "no such column: x", "readonly database", "it is down"])
+def test_does_no_sentence_hold_the_password_of_a_server(said):
+    sentence = gradebook._unusable("postgresql+psycopg://grader:hush-hush@host/book", said)
+    assert "grader:***@host/book" in sentence
+    assert "hush-hush" not in sentence
+
+
+def test_is_an_address_that_is_none_one_sentence(course):
+    with (course / "nbgrader_config.py").open("a") as config:
+        config.write("\nc.CourseDirectory.db_url = 'the server downstairs'\n")
+    with pytest.raises(UnusableError, match="is no address of a database"):
+        grade(course)
+
+
 def test_is_a_course_that_cannot_be_written_refused_in_one_sentence(course):
     (course / scratch.LOCK).unlink(missing_ok=True)
     (course / scratch.LOCK).mkdir()

@@ -72,8 +72,9 @@ class ByAutograd:
             for module in self.modules
         ]
         try:
-            outputs = self.network(torch.from_numpy(images))
-            loss = mean_cross_entropy(outputs, torch.from_numpy(labels))
+            # torch warns of arrays that may only be read, such as data that many replays share
+            outputs = self.network(torch.from_numpy(np.require(images, requirements="W")))
+            loss = mean_cross_entropy(outputs, torch.from_numpy(np.require(labels, requirements="W")))
             memory = list(getattr(self.network, "memory", ()))
             found = torch.autograd.grad(loss, [*self.parameters, *memory], allow_unused=True)
         finally:

@@ -1,11 +1,13 @@
 """Is MNIST read by the real loader, from files that are MNIST's, and is everything else told in one sentence?"""
 
 import functools
+import gc
 import gzip
 import hashlib
 import http.server
 import struct
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -340,6 +342,9 @@ def mirror(small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     yield served
     server.shutdown()
     server.server_close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()  # torchvision keeps refused answers, open, in a cycle: their warning would reach another test
 
 
 def test_the_real_loader_downloads_what_is_missing(folder, small, mirror):

@@ -18,8 +18,8 @@ from labkit.plots.curves import noise_share
 from labkit.plots.words import COLOURS, FLOOR_UNITS, breakdown, labels, rounding_floor, running_median
 from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Origin, Recording
 
-# Warnings reach a notebook's stderr, where nbgrader takes them for a failure.
-pytestmark = pytest.mark.filterwarnings("error")
+# Warnings reach a notebook's stderr, where nbgrader takes them for a failure; of other tests' files they may speak.
+pytestmark = pytest.mark.filterwarnings("error", "default::ResourceWarning")
 
 ITERATIONS, EPOCHS, BINS = 12, 3, 6
 LAYERS = ("fc_1", "fc_2", "fc_3", "fc_4")

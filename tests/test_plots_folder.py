@@ -10,7 +10,7 @@ from test_plots import recorded
 
 from labkit import plots
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error", "default::ResourceWarning")
 
 
 @pytest.fixture(autouse=True)

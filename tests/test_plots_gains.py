@@ -13,7 +13,7 @@ from labkit.ensembles import seeds_of
 from labkit.experiments import Experiment, experiment
 from labkit.plots.gains import expected_bands, expected_gains, measured_gains
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error", "default::ResourceWarning")
 TINY = Experiment(observations=120, pool=200, epochs=1, batches=1, batch_size=60)
 WIDE = TINY.replace(widths=(784, *(96,) * 6, 10), initialisation="he_normal", optimizer="sgd", learning_rate=0.01)
 

@@ -11,7 +11,7 @@ from labkit import plots
 from labkit.plots.runs import before_and_after, seed_groups
 from labkit.recording import STATISTICS
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error", "default::ResourceWarning")
 
 
 def with_experiment(recording, **changes):

@@ -12,7 +12,7 @@ from labkit import plots
 from labkit.histogram import centres
 from labkit.plots.words import abbreviated, chosen, layer_lines
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error", "default::ResourceWarning")
 
 
 def grid(figure, rows, columns):

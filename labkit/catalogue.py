@@ -1,13 +1,34 @@
-"""The seeds' experiments by name, each with the defaults of the framework that it was published in.
+"""The seeds' experiments by name, each with the defaults of the framework that it was published in (ORIGINS).
 
-Sources of defaults: Keras's RMSprop has rho 0.9 and epsilon 1e-7, its Adam epsilon 1e-7, its Dense layers Glorot
-uniform weights and zero biases; TensorFlow 1's AdamOptimizer has epsilon 1e-8 and its leaky_relu a slope of 0.2;
-MATLAB's fullyConnectedLayer has Glorot weights and adamupdate epsilon 1e-8. TensorFlow and Keras add epsilon to the
-root before it is corrected for the start (Kingma & Ba 2015, end of section 2), which makes it up to 32 times larger
-at the first step; here it is added as Algorithm 1 has it.
+TensorFlow and Keras add epsilon to the root before it is corrected for the start (Kingma & Ba 2015, end of section 2),
+which makes it up to 32 times larger at the first step; here it is added as Algorithm 1 has it.
 """
 
 from labkit.experiments import Experiment
+
+# Where each family was published, and whose defaults it has: by the first part of the names.
+ORIGINS = {
+    "vanishing": (
+        "MATLAB, Detect Vanishing Gradients in Deep Neural Networks; its fullyConnectedLayer has Glorot weights and "
+        "zero biases, adamupdate an epsilon of 1e-8. The exploding run is this lab's own, for its first question"
+    ),
+    "layers": (
+        "Machine Learning Mastery, Visualizing the vanishing gradient problem; Keras's Adam and RMSprop have an "
+        "epsilon of 1e-7, RMSprop a rho of 0.9, Dense layers Glorot uniform weights and zero biases"
+    ),
+    "activations": (
+        "Great Learning, Vanishing gradient problem (after Adventures in Machine Learning); TensorFlow 1's "
+        "AdamOptimizer has an epsilon of 1e-8, leaky_relu a slope of 0.2, layers.dense Glorot uniform weights"
+    ),
+    "exploding": (
+        "Analytics Vidhya, Exploring vanishing and exploding gradients in neural networks; Keras's defaults, as in "
+        "layers/. The gains are this lab's own: each layer's factor is set as theory says"
+    ),
+    "recurrent": (
+        "Bengio, Simard & Frasconi 1994, Learning long-term dependencies with gradient descent is difficult: the "
+        "latching task; gates stacked as PyTorch stacks them, Glorot weights"
+    ),
+}
 
 _KERAS = 1e-7
 

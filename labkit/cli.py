@@ -23,15 +23,18 @@ def main() -> None:
 
 @main.command("list")
 def list_experiments() -> None:
-    """Say which experiments there are.
+    """Say which experiments there are, where they were published, and whose defaults they have.
 
     Example: labkit list
     """
-    from labkit.catalogue import EXPERIMENTS
+    from labkit.catalogue import EXPERIMENTS, ORIGINS
 
     width = max(map(len, EXPERIMENTS))
-    for name, one in EXPERIMENTS.items():
-        click.echo(f"{name:{width}}  {one.summary}")
+    for family, origin in ORIGINS.items():
+        click.echo(f"{family}: {origin}")
+        for name, one in EXPERIMENTS.items():
+            if name.startswith(f"{family}/"):
+                click.echo(f"  {name:{width}}  {one.summary}")
 
 
 @main.command()

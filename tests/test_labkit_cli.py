@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from labkit import cli
+from labkit.catalogue import EXPERIMENTS
 from labkit.experiments import experiment
 from labkit.recording import Recording
 from labkit.training import train
@@ -27,6 +28,18 @@ def test_run_trains_both_networks_and_saves_them(run, tmp_path: Path) -> None:
         recording = Recording.load(tmp_path / "new" / f"vanishing-{name}.safetensors")
         assert recording.origin.experiment == experiment(f"vanishing/{name}", "ada").replace(epochs=1)
         assert f"vanishing-{name}.safetensors: 40 iterations, ran to its end" in done.output
+
+
+def test_list_has_every_experiment_below_where_it_was_published(run) -> None:
+    lines = run("list").output.splitlines()
+    families = [line.partition(":")[0] for line in lines if not line.startswith(" ")]
+    assert families == list(dict.fromkeys(name.partition("/")[0] for name in EXPERIMENTS))
+    assert [line.split()[0] for line in lines if line.startswith(" ")] == list(EXPERIMENTS)
+    # the defaults that it names are those of the experiments
+    for family, epsilon in (("vanishing", 1e-8), ("layers", 1e-7), ("activations", 1e-8)):
+        said = next(line for line in lines if line.startswith(family))
+        assert f"{epsilon:.0e}".replace("e-0", "e-") in said
+        assert {e.epsilon for name, e in EXPERIMENTS.items() if name.startswith(family)} == {epsilon}
 
 
 QUICK = ("run", "layers/relu", "--epochs", 1, "--observations", 64)

@@ -249,6 +249,35 @@ def replay(file: Path, iteration: int) -> None:
 
 
 @main.command()
+@click.argument("notebook", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The document: a .pdf, .docx or .html file.")
+@click.option("--html", is_flag=True, help="One web page that needs nothing else, instead of a PDF.")
+@click.option("--name", default="", help="Your name, where it shall be another than the notebook's student.")
+@click.option("--figures", type=click.IntRange(min=0), default=4, show_default=True, metavar="N",
+              help="Show the last N figures before each answer, at most.")  # fmt: skip
+@click.option("--wide", is_flag=True, help="Each figure as wide as the page, instead of two beside each other.")
+@click.option("--code", is_flag=True, help="Append the answers in code.")
+@click.option("--paper", type=click.Choice(["a4", "us-letter"]), default="a4", show_default=True, help="Of the PDF.")
+def report(notebook: Path, output: Path | None, html: bool, **options: Any) -> None:
+    """Make the hand-in of NOTEBOOK: your answers, your figures, what you measured, and the digests of your recordings.
+
+    Answers are double-spaced; numbers come from the recordings beside the notebook. Nothing in the notebook is run:
+    save it first, with its figures.
+
+    Example: labkit report vanishing_gradients.ipynb -o lab.pdf
+    """
+    from labkit import handin
+
+    out = output or notebook.with_suffix(".html" if html else ".pdf")
+    if html and out.suffix.lower() not in (".html", ".htm"):
+        raise click.UsageError(f"--html writes a web page: name a file that ends in .html, not {out.name}")
+    made = handin.report(notebook, out, handin.Options(**options))
+    click.echo(made.path)
+    for note in made.notes:
+        click.echo(f"note: {note}", err=True)
+
+
+@main.command()
 def doctor() -> None:
     """Check the environment: versions, GPU, Jupyter, nbgrader, the cache folder.
 

@@ -1,0 +1,13 @@
+"""The hand-in as a document: a solved notebook and the recordings beside it, as PDF, Word document or web page.
+
+notebook, pictures      what a notebook holds: answers under their questions, figures; nothing in it is run
+measurements            the recordings beside it, as tables
+words                   what a student wrote, as pandoc's tree, without anything that a program would run or fetch
+document                all of it put in order
+pdf, pages              that order as PDF by Typst, as Word document and as web page by pandoc
+"""
+
+from labkit.handin.document import Made, Options, report
+from labkit.handin.notebook import HandInError
+
+__all__ = ["HandInError", "Made", "Options", "report"]

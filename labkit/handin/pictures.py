@@ -1,0 +1,70 @@
+"""Figures of a notebook made fit for print: opened, checked, no larger than paper shows, written anew."""
+
+import base64
+import binascii
+import io
+import re
+from dataclasses import dataclass
+
+MOST_PIXELS = 50_000_000  # an A4 page at 600 dots per inch has 35 million
+WIDEST = 1600  # pixels: 8 cm wide at 500 dots per inch, a whole page's width at 250
+LARGEST = 40 * 2**20  # characters of base64
+LONGEST_ALT = 2000
+CAPTION = 30  # characters that a caption has at least, where the description has as many
+
+
+class PictureError(ValueError):
+    """What is no image that can be printed; a few words that say why."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that was made here from what a notebook held."""
+
+    content: bytes  # PNG
+    width: int  # pixels
+    height: int
+    description: str  # what the image says of itself
+
+    @property
+    def address(self) -> str:
+        """The image itself, as an address."""
+        return f"data:image/png;base64,{base64.b64encode(self.content).decode()}"
+
+
+def opened(content: str) -> Picture:
+    """The image in base64; `PictureError` for what is none, or too large."""
+    from PIL import Image, UnidentifiedImageError
+
+    if len(content) > LARGEST:
+        raise PictureError(f"it has {len(content) / 1.37e6:,.0f} MB")
+    try:
+        image: Image.Image = Image.open(io.BytesIO(base64.b64decode(content)), formats=("PNG", "JPEG"))
+        wide, high = image.size
+        if wide * high > MOST_PIXELS or max(wide, high) > 50 * min(wide, high):
+            raise PictureError(f"it has {wide:,} by {high:,} pixels")
+        said = image.info.get("Description")
+        # anything may be in a palette or in 16 bits; paper is white behind what is transparent
+        layer = image.convert("RGBA")
+        flat = Image.new("RGB", layer.size, "white")
+        flat.paste(layer, mask=layer.getchannel("A"))
+        flat.thumbnail((WIDEST, 2 * WIDEST))
+    except PictureError:
+        raise
+    except (binascii.Error, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise PictureError("it is no PNG or JPEG image") from error
+    except Exception as error:  # a decoder has errors of many kinds for a broken file
+        raise PictureError("it is damaged") from error
+    written = io.BytesIO()
+    flat.save(written, "PNG", compress_level=6)
+    return Picture(written.getvalue(), *flat.size, said if isinstance(said, str) else "")
+
+
+def caption(alt: str) -> str:
+    """The first sentences of a description: what is drawn, without the figures that a reader who sees it reads off."""
+    kept = ""
+    for sentence in re.split(r"(?<=[.!?])\s+", " ".join(alt.split())):
+        if len(kept) >= CAPTION:
+            break
+        kept = f"{kept} {sentence}".strip()
+    return kept if len(kept) <= 240 else f"{kept[:240].rsplit(' ', 1)[0]} …"

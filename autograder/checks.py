@@ -53,6 +53,7 @@ class Verdict:
     found: str = ""  # what was found and what was expected
     help: str = ""  # where to look
     trace: str = ""  # for the staff, when the check itself broke
+    missing: bool = False  # there is nothing to look at yet
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,14 @@ def run(question: Question, evidence: Any) -> list[Verdict]:
 
 
 def _examine(one: Check, evidence: Any) -> Verdict:
-    def verdict(outcome: Outcome, **rest: str) -> Verdict:
+    def verdict(outcome: Outcome, **rest: Any) -> Verdict:
         earned = one.points if outcome == "passed" else 0.0
         return Verdict(one.name, outcome, earned, one.points, one.sentence, **rest)
 
     try:
         one.examine(evidence)
     except Failed as failure:
-        return verdict("failed", found=failure.found, help=failure.help)
+        return verdict("failed", found=failure.found, help=failure.help, missing=isinstance(failure, Missing))
     except NeedsExecution:
         return verdict("unexecuted", found="the notebook was not run; only what was recorded has been looked at")
     except Exception as error:

@@ -6,9 +6,10 @@ as <p> and <br>.
 """
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from autograder.checks import Verdict, earned
+from autograder.readiness import Asked, Readiness, Text
 
 WORDS = {
     "passed": ("✓", "holds"),
@@ -18,6 +19,8 @@ WORDS = {
     "unexecuted": ("…", "needs an execution"),
 }
 UNKNOWN = ("?", "unknown")
+COMPLETE = "Complete"
+STATES = ("complete", "missing", "wrong", "open")
 
 
 def points(number: float) -> str:
@@ -47,6 +50,114 @@ def as_html(title: str, verdicts: Sequence[Verdict], of: float, note: str = "") 
         f'<div style="border-left: 3px solid; padding-left: 1em"><div><strong>'
         f"{_escaped(score_line(title, verdicts, of))}</strong></div>{remark}<ul>{items}</ul></div>"
     )
+
+
+def as_lines(*lines: str) -> str:
+    """Plain lines as HTML."""
+    return "".join(f"<div>{_escaped(line)}</div>" for line in lines)
+
+
+# all of a lab
+
+
+def readiness_text(found: Readiness) -> str:
+    """A whole lab as plain lines: all of it in one sentence, then each part under its heading."""
+    lines = [summary(found)]
+    for title, entries in _parts(found):
+        lines += ["", title]
+        for first, *more in entries:
+            lines += [f"  {first}", *(f"      {line}" for line in more)]
+    return "\n".join([*lines, "", f"Looked at: {one_line(found.looked_at)}."])
+
+
+def readiness_html(found: Readiness) -> str:
+    """The same as HTML that needs no style to be understood; what is complete is folded away."""
+    parts = []
+    for title, entries in _parts(found):
+        items = "".join(f"<li>{_escaped(first)}{''.join(map(_below, more))}</li>" for first, *more in entries)
+        head = f"<strong>{_escaped(title)}</strong>"
+        parts.append(
+            f"<details><summary>{head} ({len(entries)})</summary><ul>{items}</ul></details>"
+            if title == COMPLETE
+            else f"<div>{head}</div><ul>{items}</ul>"
+        )
+    return (
+        f'<div style="border-left: 3px solid; padding-left: 1em"><div><strong>{_escaped(summary(found))}</strong></div>'
+        f"{''.join(parts)}<div><em>Looked at: {_escaped(found.looked_at)}.</em></div></div>"
+    )
+
+
+def _below(line: str) -> str:
+    """A line under an entry, as far in as its text is."""
+    within = 1 + (len(line) - len(line.lstrip())) / 2
+    return f'<div style="margin-left: {within:g}em">{_escaped(line.strip())}</div>'
+
+
+def summary(found: Readiness) -> str:
+    """All of it in one sentence."""
+    words = f"{found.written} of {len(found.texts)} texts are written" if found.saved else "the texts were not seen"
+    end = "it can be handed in." if found.complete else "it is not complete."
+    return f"{points(found.points)} of {points(found.of)} points by the checks, {words}: {end}"
+
+
+def _parts(found: Readiness) -> Iterator[tuple[str, list[list[str]]]]:
+    """Each heading with its entries; an entry is a line, and lines below it."""
+    by_state = {state: [one for one in found.asked if one.state == state] for state in STATES}
+    there = [["✓ " + one_line(file.name)] for file in found.files if file.state == "there"]
+    done = [[f"✓ {_text_line(text)}: written, and read by a person"] for text in found.texts if text.written]
+    for title, entries in (
+        (COMPLETE, [*([f"✓ {_line(one)}"] for one in by_state["complete"]), *done, *there]),
+        ("Still missing", list(_missing(found, by_state["missing"]))),
+        ("Looks wrong", list(_wrong(found, by_state["wrong"]))),
+        ("Nobody can say yet", [_lost("…", one) for one in by_state["open"]]),
+        ("Worth knowing", [[f"! {one_line(remark)}"] for remark in found.mended]),
+    ):
+        if entries:
+            yield title, entries
+
+
+def _missing(found: Readiness, asked: Sequence[Asked]) -> Iterator[list[str]]:
+    if not found.student:
+        yield ['! The notebook does not say whose it is: give the id under which you hand in, student = "..."']
+    if not found.saved:
+        yield ["! No saved notebook was found beside this kernel: save it, so that its texts can be looked at."]
+    yield from (_lost("…", one) for one in asked)
+    for text in found.texts:
+        if not text.written:
+            yield [f"… {_text_line(text)}: still to be written"]
+    for name in found.blanks:
+        yield [f"… The cell {one_line(name)}: its code is still to be written"]
+    for file in found.files:
+        if file.state == "missing":
+            yield [f"… {one_line(file.name)} is not there: {one_line(file.found)}"]
+
+
+def _wrong(found: Readiness, asked: Sequence[Asked]) -> Iterator[list[str]]:
+    yield from (_lost("✗", one) for one in asked)
+    for file in found.files:
+        if file.state == "wrong":
+            yield [f"✗ {one_line(file.name)} is not the file that is asked for: {one_line(file.found)}"]
+    yield from ([f"✗ {one_line(remark)}"] for remark in (*found.stopped, *found.remarks))
+
+
+def _line(asked: Asked) -> str:
+    return one_line(f"{asked.title}: {points(asked.points)} of {points(asked.of)} points")
+
+
+def _lost(sign: str, asked: Asked) -> list[str]:
+    """A question and what does not hold in it; what waits for that is not repeated."""
+    lines = [f"{sign} {_line(asked)}", *([one_line(asked.note)] if asked.note else [])]
+    for verdict in asked.verdicts:
+        if verdict.outcome not in ("passed", "skipped"):
+            lines.append(f"{WORDS.get(verdict.outcome, UNKNOWN)[0]} {one_line(verdict.sentence)}{_points_of(verdict)}")
+            lines += [f"  {one_line(text)}" for text in (verdict.found, verdict.help) if text]
+    return lines
+
+
+def _text_line(text: Text) -> str:
+    worth = f", {points(text.points)} points" if text.points else ""
+    title = f"{text.title} (the cell {text.cell}{worth})" if text.title else f"The text {text.cell}{worth}"
+    return one_line(title)
 
 
 def _item(verdict: Verdict) -> str:

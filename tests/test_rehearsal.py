@@ -33,10 +33,12 @@ def told(notebook):
 def test_is_a_complete_notebook_said_to_be_so(course, tmp_path):
     before = written(tmp_path, solved(course, number=OWN)).read_bytes()
     code, said = told(tmp_path / "toy.ipynb")
-    assert (code, said.splitlines()[-1]) == (
+    assert (code, said.splitlines()[0]) == (
         0,
         "6 of 6 points by the checks, 1 of 1 texts are written: it can be handed in.",
     )
+    assert "Still missing" not in said
+    assert "Looks wrong" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["toy.ipynb"]
     assert (tmp_path / "toy.ipynb").read_bytes() == before
 
@@ -46,8 +48,8 @@ def test_is_everything_named_that_is_missing(course, tmp_path):
     code, said = told(written(tmp_path, released))
     assert code == 1
     for words in (
-        "double is not answered yet", "there is no variable number", "still to be written: build",
-        "still to be written: words, 2 points", 'student = "..."', "0 of 1 texts are written: it is not complete",
+        "double is not answered yet", "there is no variable number", "The cell build: its code is still to be written",
+        "A toy (the cell words, 2 points): still to be written", 'student = "..."', "0 of 1 texts are written: it is not complete",
     ):  # fmt: skip
         assert words in said
 

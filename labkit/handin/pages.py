@@ -81,7 +81,7 @@ def _body(document: Document, drawn: Any) -> Blocks:
             blocks += [_heading(3, string(name)), words.typed(source)]
     if document.notes:
         blocks.append(_heading(2, string("Notes")))
-        blocks.append({"t": "BulletList", "c": [[paragraph(note, "Plain")] for note in document.notes]})
+        blocks += [_styled("About", [paragraph(note)]) for note in document.notes]
     return blocks
 
 
@@ -146,7 +146,7 @@ def _table(table: Table, number: int) -> Blocks:
     widths: list[float | None] = [0.17, 0.1, 0.13, 0.6] if table.kind == "digests" else [None] * len(table.head)
     block = _grid([head], rows, widths, table.kind == "numbers")
     return [_styled("Caption", [{"t": "Para", "c": said}]),
-            {"t": "Div", "c": [["", ["measured", table.kind], []], [block]]}]  # fmt: skip
+            {"t": "Div", "c": [["", ["scroll", table.kind], []], [block]]}]  # fmt: skip
 
 
 def _cell(text: str, table: Table | None = None, column: int = -1) -> Blocks:
@@ -191,13 +191,18 @@ def _styles(xml: str) -> str:
 
 @cache
 def _formats() -> dict[str, str]:
-    def style(name: str, spacing: str, size: int, more: str = "", italic: bool = False) -> str:
+    def style(
+        id: str, spacing: str, size: int, keep: str = "", indent: str = "", italic: bool = False, name: str = ""
+    ) -> str:
         run = f'<w:rPr>{"<w:i/>" if italic else ""}<w:sz w:val="{2 * size}"/><w:szCs w:val="{2 * size}"/></w:rPr>'
-        return (f'<w:style w:type="paragraph" w:customStyle="1" w:styleId="{name}"><w:name w:val="{name}"/>'
-                f'<w:basedOn w:val="Normal"/><w:qFormat/><w:pPr>{more}{spacing}</w:pPr>{run}</w:style>')  # fmt: skip
+        around = f"<w:pPr>{keep}{spacing}{indent}</w:pPr>{run}"
+        return (f'<w:style w:type="paragraph" w:customStyle="1" w:styleId="{id}"><w:name w:val="{name or id}"/>'
+                f'<w:basedOn w:val="Normal"/><w:qFormat/>{around}</w:style>')  # fmt: skip
 
     return {
         "Answer": style("Answer", DOUBLE, 12),
+        "Compact": style("Compact", DOUBLE, 12),
+        "BlockText": style("BlockText", DOUBLE, 12, indent='<w:ind w:left="480"/>', name="Block Text"),
         "Question": style("Question", SINGLE, 10, italic=True),
         "About": style("About", SINGLE, 10),
         "Measured": style("Measured", SINGLE, 8),

@@ -1,16 +1,22 @@
 """`autograder check NOTEBOOK`: what a student is told before handing in is what the grader says afterwards."""
 
+import contextlib
 import json
+import shutil
 
 import pytest
+import simulated_class
 import toy_lab
 from click.testing import CliRunner
 from toy_lab import hand_in, solved
 
-from autograder import grading, rehearsal, results
+from autograder import classroom, grading, mending, readiness, rehearsal, results, selfcheck, showing
+from autograder import course as courses
+from autograder.checks import Verdict
 from autograder.cli import main
 from autograder.rehearsal import RehearsalError
 
+SUMMARY = "6 of 6 points by the checks, 1 of 1 texts are written: it can be handed in."
 OWN = 'student = "ada"\nnumber = 42'
 
 
@@ -33,10 +39,7 @@ def told(notebook):
 def test_is_a_complete_notebook_said_to_be_so(course, tmp_path):
     before = written(tmp_path, solved(course, number=OWN)).read_bytes()
     code, said = told(tmp_path / "toy.ipynb")
-    assert (code, said.splitlines()[0]) == (
-        0,
-        "6 of 6 points by the checks, 1 of 1 texts are written: it can be handed in.",
-    )
+    assert (code, said.splitlines()[0]) == (0, SUMMARY)
     assert "Still missing" not in said
     assert "Looks wrong" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["toy.ipynb"]
@@ -49,7 +52,8 @@ def test_is_everything_named_that_is_missing(course, tmp_path):
     assert code == 1
     for words in (
         "double is not answered yet", "there is no variable number", "The cell build: its code is still to be written",
-        "A toy (the cell words, 2 points): still to be written", 'student = "..."', "0 of 1 texts are written: it is not complete",
+        "A toy (the cell words, 2 points): still to be written", 'student = "..."',
+        "0 of 1 texts are written: it is not complete",
     ):  # fmt: skip
         assert words in said
 
@@ -106,3 +110,176 @@ def test_is_what_cannot_be_checked_one_sentence(tmp_path, content, name, words):
 def test_has_a_notebook_the_name_under_which_it_is_handed_in(course, tmp_path):
     with pytest.raises(RehearsalError, match=r"draft.ipynb is the notebook of toy: call it toy.ipynb"):
         rehearsal.rehearse(written(tmp_path, solved(course), "draft.ipynb"))
+
+
+# `autograder.check()` without a name
+
+
+def answered(**changed):
+    """The variables of a session in which the toy was solved."""
+    namespace = {"student": "ada", "_ih": [""]}
+    for source in {**toy_lab.SOLUTION, "setup": "from torch import nn", **changed}.values():
+        with contextlib.suppress(Exception):
+            exec(source, namespace)
+            namespace["_ih"].append(source)
+    return namespace
+
+
+def stated(namespace, folder, monkeypatch):
+    """(points, what is shown) of the whole lab in a session with these variables."""
+    shown = []
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(selfcheck, "_show", lambda page, text: shown.append((page, text)))
+    return selfcheck._check_all(namespace, folder), shown[0][1]
+
+
+def test_is_a_finished_session_said_to_be_so(course, tmp_path, monkeypatch):
+    written(tmp_path, solved(course, number=OWN))
+    points, said = stated(answered(), tmp_path, monkeypatch)
+    assert (points, said.splitlines()[0]) == (6, SUMMARY)
+    assert "toy.ipynb as it was saved at" in said.splitlines()[-1]
+
+
+def test_does_a_session_say_what_is_complete_missing_and_wrong(course, tmp_path, monkeypatch):
+    written(tmp_path, solved(course, number="number = nunber", words="YOUR ANSWER HERE"))
+    changed = {"double": "def double(x):\n    return 3 * x", "number": "number = nunber"}
+    points, said = stated(answered(**changed), tmp_path, monkeypatch)
+    parts = said.split("\n\n")
+    assert points == 2
+    assert parts[0] == "2 of 6 points by the checks, 0 of 1 texts are written: it is not complete."
+    assert "✓ A network: 2 of 2 points" in parts[1]
+    assert "there is no variable number" in parts[2]
+    assert "A toy (the cell words, 2 points): still to be written" in parts[2]
+    assert "✗ Twice: 0 of 3 points" in parts[3]
+    assert "Multiply by two." in parts[3]
+
+
+def test_is_it_said_when_no_saved_notebook_was_seen(course, tmp_path, monkeypatch):
+    namespace = answered()
+    namespace["_ih"].append("autograder.check('double')")
+    points, said = stated(namespace, tmp_path, monkeypatch)
+    assert points == 6
+    assert said.startswith("6 of 6 points by the checks, the texts were not seen: it is not complete.")
+    assert "No saved notebook was found beside this kernel: save it" in said
+
+
+def test_is_a_session_of_no_lab_asked_which_it_is(tmp_path, monkeypatch):
+    points, said = stated({}, tmp_path, monkeypatch)
+    assert (points, said.split("?")[0]) == (0.0, "Which lab is this")
+
+
+def test_is_the_notebook_looked_at_that_the_front_end_names(course, tmp_path, monkeypatch):
+    written(tmp_path, solved(course, words=""), "mine.ipynb")
+    written(tmp_path, solved(course), "older.ipynb")
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "mine.ipynb"))
+    path, found = selfcheck.saved_notebook({}, tmp_path)
+    assert (path.name, [text.written for text in readiness.texts(found)]) == ("mine.ipynb", [False])
+    monkeypatch.setenv("JPY_SESSION_NAME", "gone.ipynb")
+    assert selfcheck.saved_notebook({}, tmp_path)[0].name in ("mine.ipynb", "older.ipynb")
+    monkeypatch.delenv("JPY_SESSION_NAME")
+    assert selfcheck.saved_notebook({"__vsc_ipynb_file__": "/elsewhere/mine.ipynb"}, tmp_path)[0].name == "mine.ipynb"
+
+
+def test_is_an_answer_named_that_was_saved_otherwise_than_it_was_run(course, tmp_path, monkeypatch):
+    written(tmp_path, solved(course, double="def double(x):\n    return x + x"))
+    said = stated(answered(), tmp_path, monkeypatch)[1]
+    assert "The cell double has not been run as it stands in the saved notebook" in said
+    assert "The cell build" not in said
+
+
+def test_is_what_a_notebook_holds_shown_and_never_read(course, tmp_path, monkeypatch):
+    notebook = solved(course, words="")
+    notebook["cells"][0]["source"] = "# <script>alert(1)</script> \x1b[31m"
+    written(tmp_path, notebook)
+    pages = []
+    monkeypatch.setattr(selfcheck, "_show", lambda page, text: pages.append((page, text)))
+    selfcheck._check_all(answered(), tmp_path)
+    page, text = pages[0]
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "\x1b" not in page + text
+
+
+@pytest.mark.parametrize(("verdicts", "state"), [
+    ([("passed", False)], "complete"), ([("failed", True)], "missing"), ([("failed", False)], "wrong"),
+    ([("failed", True), ("failed", False)], "wrong"), ([("failed", True), ("skipped", False)], "missing"),
+    ([("broken", False), ("passed", False)], "open"), ([("unexecuted", False)], "open"),
+])  # fmt: skip
+def test_is_a_question_complete_missing_wrong_or_open(verdicts, state):
+    made = [
+        Verdict("c", outcome, float(outcome == "passed"), 1.0, "s", missing=missing) for outcome, missing in verdicts
+    ]
+    asked = readiness.Asked("t", float(len(made)), tuple(made), sum(one.points for one in made))
+    assert asked.state == state
+
+
+def test_are_files_and_answers_that_are_not_there_named(short, tmp_path):
+    from labkit.training import train
+
+    train(short, device="cpu", progress=False).save(tmp_path / "relu.safetensors")
+    (tmp_path / "own.safetensors").write_bytes(b"junk")
+    lab = "vanishing_gradients"
+    found = mending.read((courses.assignments_home() / "source" / lab / f"{lab}.ipynb").read_bytes())
+    assert list(readiness.deleted(lab, found)) == []
+    states = {file.name: (file.state, file.found) for file in readiness.files(lab, "ada", tmp_path, found)}
+    assert states["relu.safetensors"][0] == "wrong"
+    assert "another student's run" in states["relu.safetensors"][1]
+    assert "cut off" in states["own.safetensors"][1]
+    assert states["workspace.json"][0] == states["sigmoid.safetensors"][0] == "missing"
+    found["cells"] = [cell for cell in found["cells"] if mending.grade_id(cell) != "question_1_answer"]
+    assert [line.split(":")[0] for line in readiness.deleted(lab, found)] == [
+        "The cell question_1_answer is gone from the notebook"
+    ]
+
+
+def said_by(questions):
+    return {name: [(one.check, one.outcome, one.points) for one in verdicts] for name, verdicts in questions.items()}
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """({kind: student's folder}, {kind: result}) of a graded class."""
+    lab, root = "vanishing_gradients", tmp_path_factory.mktemp("class")
+    kinds = classroom.class_of(lab).kinds[: simulated_class.USUAL]
+    graded = simulated_class.graded(root, lab, kinds)
+    who = classroom.simulated(root, lab)
+    return {kind: root / "submitted" / student / lab for student, kind in who.items()}, graded
+
+
+KINDS = [kind.name for kind in classroom.class_of("vanishing_gradients").kinds[: simulated_class.USUAL]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_do_command_session_and_grader_agree_on_every_kind_of_student(simulated, tmp_path, kind, monkeypatch):
+    folders, graded = simulated
+    folder = shutil.copytree(folders[kind], tmp_path / "work")
+    path, result = folder / "vanishing_gradients.ipynb", graded[kind]
+    by_grader = said_by({question.title: question.verdicts for question in result.questions.values()})
+    rehearsed = rehearsal.rehearse(path)
+    assert said_by({one.title: one.verdicts for one in rehearsed.readiness.asked}) == by_grader
+    assert rehearsed.complete == (kind == "complete")
+    found = mending.read(path.read_bytes())
+    with session(found, folder, monkeypatch) as namespace:
+        state = selfcheck.ready("vanishing_gradients", namespace, folder, path, found)
+    assert said_by({one.title: one.verdicts for one in state.asked}) == by_grader
+    assert state.complete == (kind == "complete")
+    assert showing.summary(state) == showing.summary(rehearsed.readiness)
+
+
+@contextlib.contextmanager
+def session(found, folder, monkeypatch):
+    """The variables after every cell was run in turn, as a student leaves them; what never ends was interrupted."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    monkeypatch.chdir(folder)
+    shell = InteractiveShell.instance()
+    try:
+        for cell in found["cells"]:
+            source = cell["source"]
+            drawn = source.startswith(("plots.", "autograder.check("))
+            if cell["cell_type"] == "code" and not drawn and "while epoch < 10" not in source:
+                shell.run_cell(source, store_history=True)
+        yield shell.user_ns
+    finally:
+        InteractiveShell.clear_instance()

@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import re
+import unicodedata
 import zipfile
 from dataclasses import replace
 from datetime import date
@@ -351,6 +352,13 @@ def test_is_a_character_without_a_font_named(lab, tmp_path, monkeypatch):
     assert "no font for 3 of the characters" in notes[0] or "no font for 2 of the characters" in notes[0]
     assert any("install a font" in note for note in handin.report(path, tmp_path / "lab.pdf").notes)
     assert "字 and 🎉" in read_back(handin.report(path, tmp_path / "lab.docx").path)
+
+
+def test_has_the_font_at_hand_what_it_is_said_to_have():
+    known = pdf._characters(str(pdf._fonts_of_matplotlib() / "DejaVuSans.ttf"))
+    assigned = {chr(n) for low, high in pdf.HAS for n in range(low, high + 1) if unicodedata.category(chr(n))[0] != "C"}
+    assert assigned <= known
+    assert "漢" not in known
 
 
 @pytest.mark.parametrize(("content", "words_of"), [

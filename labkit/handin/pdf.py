@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import cache
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from labkit.handin.notebook import HandInError
 
 SERIF = "Libertinus Serif"  # in Typst itself
 BROAD = "DejaVu Sans"  # comes with matplotlib: Greek, Cyrillic, arrows, signs, the usual faces
+# blocks of which it has every character: punctuation, Greek, Cyrillic, arrows, operators. They need no look at the file
+HAS = ((0x20, 0x24F), (0x391, 0x3C9), (0x400, 0x4FF), (0x2010, 0x2027), (0x2030, 0x205E), (0x2190, 0x22FF))
 JOINERS = "\u200b\u200c\u200d\ufe0e\ufe0f"  # they say how their neighbours are drawn, and have no picture of their own
 MOST_NAMED = 12  # characters that a note names
 QUOTED = re.compile(r'"(?:\\.|[^"\\])*"')
@@ -156,8 +159,10 @@ def _sets(sources: Iterable[str]) -> bool:
 
 def covering(text: set[str]) -> tuple[list[str], list[str]]:
     """Further font families of this machine that the text needs, and the characters that none of them has."""
-    open_ = {one for one in text if ord(one) > 0x17F and one.isprintable() and one not in JOINERS}
-    open_ -= _characters(str(_fonts_of_matplotlib() / "DejaVuSans.ttf"))
+    open_ = {one for one in text if one.isprintable() and one not in JOINERS}
+    open_ = {one for one in open_ if not any(low <= ord(one) <= high for low, high in HAS)}
+    if open_:
+        open_ -= _characters(str(_fonts_of_matplotlib() / "DejaVuSans.ttf"))
     fonts = list[str]()
     for family, path in _installed() if open_ else ():
         if found := open_ & _characters(path):
@@ -167,9 +172,11 @@ def covering(text: set[str]) -> tuple[list[str], list[str]]:
 
 
 def _fonts_of_matplotlib() -> Path:
-    import matplotlib
-
-    return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    """Without importing matplotlib, which takes as long as all the rest."""
+    found = find_spec("matplotlib")
+    if found is None or not found.submodule_search_locations:
+        raise HandInError("matplotlib, whose fonts a PDF needs, is not installed: install gradient-lab again")
+    return Path(found.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
 
 
 def _installed() -> Iterator[tuple[str, str]]:

@@ -56,7 +56,7 @@ def opened(content: str) -> Picture:
     except Exception as error:  # a decoder has errors of many kinds for a broken file
         raise PictureError("it is damaged") from error
     written = io.BytesIO()
-    flat.save(written, "PNG", compress_level=6)
+    flat.save(written, "PNG", compress_level=4)
     return Picture(written.getvalue(), *flat.size, said if isinstance(said, str) else "")
 
 

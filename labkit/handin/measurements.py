@@ -85,14 +85,14 @@ def sizes(runs: dict[str, Recording], layers: Sequence[str]) -> Table:
         for words, iteration in (("start", 0), ("end", -1)):
             rows.append((f"{_stem(file)}, {words}", *(number(size[iteration, k]) for k in shown)))
     left_out = f" {len(shown)} of {len(layers)} layers are shown." if len(shown) < len(layers) else ""
-    return Table(f"mean |gradient| of each layer at the first (start) and at the last iteration (end).{left_out}",
+    return Table(f"Mean |gradient| of each layer at the first (start) and at the last iteration (end).{left_out}",
                  ("run", *(layers[k][:24] for k in shown)), tuple(rows))  # fmt: skip
 
 
 def digests(found: dict[str, Recording]) -> Table:
     """Which files these numbers are from: the last link of each recording's chain, as `labkit show` names it."""
     rows = tuple((file, r.origin.student or "–", str(r.origin.seed), r.digest) for file, r in found.items())
-    return Table("The recordings that were handed in, and the digest of each, as `labkit show` says it.",
+    return Table("The recordings that were handed in, and the digest of each, as labkit show says it.",
                  ("file", "student", "seed", "digest"), rows, "digests")  # fmt: skip
 
 

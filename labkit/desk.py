@@ -20,8 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from labkit.kinds import attempt
 from labkit.timeline import Step, Timeline
-from labkit.variables import Row, attempt, rows
+from labkit.variables import Row, rows
 
 COLUMNS = ("Name", "Value", "Size", "Class", "Bytes", "Change")
 ALIGN = (str.ljust, str.ljust, str.rjust, str.ljust, str.rjust, str.ljust)

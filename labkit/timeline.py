@@ -14,8 +14,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from labkit.changes import ABSENT, Seen, see_all
 from labkit.files import write_whole
-from labkit.variables import ABSENT, Seen, is_name, one_line, see, variables
+from labkit.kinds import one_line
+from labkit.variables import is_name
 
 FORMAT = "labkit workspace"
 VERSION = 1
@@ -83,11 +85,12 @@ class Timeline:
         self.steps: list[Step] = []
         self.dropped = 0
         self._room = MAX_BYTES - 200
-        self._last: dict[str, Seen] = {}
+        self.last: dict[str, Seen] = {}  # what the last `observe` saw
+        self._texts: list[tuple[Step, str]] = []  # the file's steps, so that each is written out once
 
     def observe(self, namespace: Mapping[str, object], cell: int | None = None, source: str = "") -> Step:
         """What changed since the last call, kept as a step."""
-        step, self._last = self._compare(namespace, cell, source)
+        step, self.last = self._compare(namespace, cell, source)
         self._keep(step)
         return step
 
@@ -96,19 +99,17 @@ class Timeline:
         return self._compare(namespace, None, "")[0]
 
     def _compare(self, namespace: Mapping[str, object], cell: int | None, source: str) -> tuple[Step, dict[str, Seen]]:
-        now, last = {name: see(value) for name, value in variables(namespace).items()}, self._last
-        first = next((line.strip() for line in source.splitlines() if line.strip()), "")
-        changed = [n for n in now if n in last and now[n][:2] != last[n][:2]]
-        names = [[n for n in now if n not in last], changed, [n for n in last if n not in now]]
-        changes = (tuple(_change(n, last.get(n, ABSENT), now.get(n, ABSENT)) for n in kind) for kind in names)
-        return Step(cell, one_line(first, SOURCE), *changes), now
+        now = see_all(namespace)
+        return difference(self.last, now, cell, source), now
 
     def _keep(self, step: Step) -> None:
         """A second look in a cell that finds nothing is no step."""
         if self.steps and not step.all and step.cell is not None and step.cell == self.steps[-1].cell:
             return
-        self._room -= len(json.dumps(_plain(step))) + 2
+        text = json.dumps(_plain(step))
+        self._room -= len(text) + 2
         if len(self.steps) < MAX_STEPS and self._room >= 0:
+            self._texts[len(self.steps) :] = [(step, text)]
             self.steps.append(step)
         else:
             self._room = -1
@@ -136,8 +137,12 @@ class Timeline:
     def save(self, path: str | Path) -> None:
         """Whole or not at all."""
         content = {"format": FORMAT, "version": VERSION, "dropped": self.dropped}
-        text = json.dumps(content | {"steps": [_plain(step) for step in self.steps]})
-        write_whole(path, text.encode("ascii"))
+        head = json.dumps(content | {"steps": []}).removesuffix("]}")
+        write_whole(path, f"{head}{', '.join(self._written())}]}}".encode("ascii"))
+
+    def _written(self) -> list[str]:
+        known = {id(step): text for step, text in self._texts}
+        return [known.get(id(step)) or json.dumps(_plain(step)) for step in self.steps]
 
     @classmethod
     def load(cls, path: str | Path) -> Timeline:
@@ -151,6 +156,15 @@ class Timeline:
         timeline.dropped = content["dropped"]
         timeline._room -= sum(len(json.dumps(_plain(step))) + 2 for step in timeline.steps)
         return timeline
+
+
+def difference(before: Mapping[str, Seen], now: Mapping[str, Seen], cell: int | None = None, source: str = "") -> Step:
+    """What happened to the variables between two looks; of the source, its first line is kept."""
+    first = next((line.strip() for line in source.splitlines() if line.strip()), "")
+    changed = [n for n in now if n in before and now[n][:2] != before[n][:2]]
+    names = [[n for n in now if n not in before], changed, [n for n in before if n not in now]]
+    changes = (tuple(_change(n, before.get(n, ABSENT), now.get(n, ABSENT)) for n in kind) for kind in names)
+    return Step(cell, one_line(first, SOURCE), *changes)
 
 
 def _change(name: str, before: Seen, after: Seen) -> Change:

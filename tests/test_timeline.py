@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.desk import workspace
+from labkit.kinds import one_line
 from labkit.timeline import Change, Step, Timeline, TimelineError
-from labkit.variables import one_line
 
 
 class Raises:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit import variables
+from labkit import changes, kinds
 from labkit.desk import workspace
 from labkit.timeline import Timeline
 from labkit.variables import rows
@@ -286,14 +286,14 @@ def test_a_change_in_place_is_seen_once(value, change):
 def test_the_sample_reads_more_than_one_column():
     """The border of a digit is always 0: does a change of the inner pixels show?"""
     images = np.zeros((5000, 784))
-    before = variables.fingerprint(images)
+    before = changes.fingerprint(images)
     images[:, 300:500] = 1
-    assert variables.fingerprint(images) != before
+    assert changes.fingerprint(images) != before
 
 
 @given(count=st.integers(0, 10**15), wanted=st.integers(0, 1000))
 def test_places_are_few_and_inside(count, wanted):
-    places = variables._places(count, wanted)
+    places = kinds.places(count, wanted)
     assert len(places) <= wanted
     assert not len(places) or (places[0] == 0 and places[-1] < count)
 

@@ -9,20 +9,26 @@ cell is one change; to see each iteration, call `observe` in the loop:
         ...
         pane.observe(f"iteration {iteration}")
 
-What a look after a cell sees of a variable, and what it does not, is said in `labkit.variables`.
+In JupyterLab the first call also opens a panel beside the notebook that follows every cell (`labkit.panels.workspace`).
+
+What a look after a cell sees of a variable, and what it does not, is said in `labkit.changes`.
 """
 
 from __future__ import annotations
 
 import html
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.kinds import attempt
-from labkit.timeline import Step, Timeline
+from labkit.timeline import Step, Timeline, difference
 from labkit.variables import Row, rows
+
+if TYPE_CHECKING:
+    from labkit.panels.workspace import WorkspacePanel
 
 COLUMNS = ("Name", "Value", "Size", "Class", "Bytes", "Change")
 ALIGN = (str.ljust, str.ljust, str.rjust, str.ljust, str.rjust, str.ljust)
@@ -37,6 +43,7 @@ class _Watcher:
         self.timeline = Timeline()
         self.path: Path | None = None
         self.problem = ""
+        self.panel: WorkspacePanel | None = None
 
     def after_cell(self, result: Any) -> None:
         """IPython's post_run_cell. Whatever fails here is told in the table, never in the student's cell."""
@@ -45,6 +52,23 @@ class _Watcher:
             self.save()
         except Exception as error:
             self.problem = f"The last cell could not be looked at ({type(error).__name__})."
+        if self.panel is not None and self.panel.opened:
+            attempt(lambda: self.show(result.execution_count, str(result.info.raw_cell)), None)
+
+    def show(self, cell: int | None, source: str) -> None:
+        """In the panel: the whole cell at once, whatever was observed within it."""
+        if self.panel is not None:
+            self.panel.after_cell(difference(self.panel.before, self.timeline.last, cell, source), self.problem)
+
+    def open_panel(self) -> None:
+        """Beside the notebook, where there is a JupyterLab to show it; elsewhere the table is all there is."""
+        if not browser_looks():
+            return
+        if self.panel is None:
+            from labkit.panels.workspace import WorkspacePanel
+
+            self.panel = WorkspacePanel(self.namespace, self.timeline)
+        self.panel.open()
 
     def save(self) -> None:
         if self.path is None:
@@ -58,7 +82,10 @@ class _Watcher:
     def observe(self, label: str) -> Step:
         # while a cell runs, shell.execution_count is its number or the next, depending on IPython's version
         cell = attempt(lambda: len(self.shell.history_manager.input_hist_raw) - 1 or None, None)
-        return self.timeline.observe(self.namespace, cell, label)
+        step = self.timeline.observe(self.namespace, cell, label)
+        if (panel := self.panel) is not None and panel.opened:
+            attempt(lambda: panel.observed(step), None)
+        return step
 
     def pane(self) -> Workspace:
         steps, now = self.timeline.steps, self.timeline.look(self.namespace)
@@ -137,7 +164,8 @@ def _cell(tag: str, column: int, text: str) -> str:
 def workspace(namespace: Mapping[str, object] | None = None, path: str | Path | None = None) -> Workspace:
     """The table of the variables, and what changed in the last cell.
 
-    In IPython the first call also starts to look after every cell and, with a path, to write the timeline.
+    In IPython the first call also starts to look after every cell and, with a path, to write the timeline. In
+    JupyterLab a call also opens the panel, or opens it again after it was closed.
     Elsewhere it is one look at the caller's globals, and with a namespace one look at that.
     """
     watcher = _attached() if namespace is None else None
@@ -148,7 +176,21 @@ def workspace(namespace: Mapping[str, object] | None = None, path: str | Path | 
     if watcher.shell is None:
         watcher.observe("")
         watcher.save()
+    else:
+        attempt(watcher.open_panel, None)
     return pane
+
+
+def browser_looks() -> bool:
+    """Was this cell run by a person in JupyterLab?
+
+    A kernel alone is no sign of one: nbclient, nbgrader's Validate and papermill start kernels, too. A Jupyter server
+    names a kernel's notebook in JPY_SESSION_NAME (jupyter_server 2), and JupyterLab names the cell in its request.
+    """
+    if not os.environ.get("JPY_SESSION_NAME"):
+        return False
+    shell = attempt(lambda: sys.modules["IPython"].get_ipython(), None)
+    return attempt(lambda: bool(shell.kernel.get_parent()["metadata"].get("cellId")), False)
 
 
 def _attached() -> _Watcher | None:

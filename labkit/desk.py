@@ -68,7 +68,7 @@ class _Watcher:
             from labkit.panels.workspace import WorkspacePanel
 
             self.panel = WorkspacePanel(self.namespace, self.timeline)
-        self.panel.open()
+        self.panel.show_beside()
 
     def save(self) -> None:
         if self.path is None:

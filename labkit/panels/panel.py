@@ -15,8 +15,9 @@ class Panel(anywidget.AnyWidget):
     and only while no cell runs.
     """
 
-    def __init_subclass__(cls, script: str, **others: Any) -> None:
-        cls._esm = (STATIC / f"{script}.js").read_text()
-        styles = [STATIC / "panel.css", STATIC / f"{script}.css"]
-        cls._css = "\n".join(style.read_text() for style in styles if style.exists())
+    def __init_subclass__(cls, script: str = "", **others: Any) -> None:
+        if script:  # traitlets makes a class without one below each panel's own, which inherits them
+            cls._esm = (STATIC / f"{script}.js").read_text()
+            styles = [STATIC / "panel.css", STATIC / f"{script}.css"]
+            cls._css = "\n".join(style.read_text() for style in styles if style.exists())
         super().__init_subclass__(**others)

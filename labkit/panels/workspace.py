@@ -50,7 +50,7 @@ class WorkspacePanel(Panel, script="workspace"):
     def opened(self) -> bool:
         return self._beside is not None
 
-    def open(self) -> None:
+    def show_beside(self) -> None:
         """Show it beside the notebook, where it is not shown already."""
         if self._beside is None:
             self._before = dict(self._timeline.last)
@@ -120,7 +120,7 @@ class WorkspacePanel(Panel, script="workspace"):
             case "timeline":
                 self._reply(ask, _timeline_page(self._timeline, ask.get("first")))
             case "closed":
-                self._close()
+                self._put_away()
 
     def _reply(self, ask: dict[str, Any], answer: Page) -> None:
         self.send(_clean(answer) | {"for": str(ask.get("for", ""))[:40], "page": True})
@@ -132,7 +132,7 @@ class WorkspacePanel(Panel, script="workspace"):
             return _sentence("It is gone: no variable has this name now.") | {"title": one_line(name, NAME)}
         return page(name, found[name], ask.get("path", []), Ask.of(ask))
 
-    def _close(self) -> None:
+    def _put_away(self) -> None:
         beside, self._beside = self._beside, None
         if beside is not None:
             beside.close()

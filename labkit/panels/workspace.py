@@ -8,11 +8,13 @@ sent when the browser asks for the rest, which it does while the kernel is idle.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from sidecar import Sidecar
+from traitlets import Unicode
 
 from labkit.changes import Seen
 from labkit.kinds import array_of, attempt, base_of, class_name, dtype_of, is_here, is_network, learnables, one_line
@@ -34,8 +36,11 @@ Row = dict[str, Any]
 
 
 class WorkspacePanel(Panel, script="workspace"):
+    home = Unicode().tag(sync=True)  # the notebook that it stands beside
+    life = Unicode().tag(sync=True)  # of the kernel: another one after a restart
+
     def __init__(self, namespace: Mapping[str, object], timeline: Timeline) -> None:
-        super().__init__()
+        super().__init__(home=os.environ.get("JPY_SESSION_NAME", ""), life=f"{os.getpid()} {time.time()}")
         self._namespace = namespace
         self._timeline = timeline
         self._rows = _Rows()

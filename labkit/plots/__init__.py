@@ -4,6 +4,7 @@ A plot takes recordings, and the figure or axes to draw into if you have one, an
 of its own shows itself once when it is the last value of a notebook's cell; `.png()` gives its bytes.
 """
 
+from labkit.plots.cells import timeline
 from labkit.plots.curves import gradient_sizes, losses, mean_gradients, updates
 from labkit.plots.depth import activations, attenuation, growth
 from labkit.plots.distributions import distribution_heatmap, gradient_distributions, weight_distributions
@@ -34,6 +35,7 @@ __all__ = [
     "losses",
     "mean_gradients",
     "through_time",
+    "timeline",
     "updates",
     "weight_distributions",
     "weight_histograms",

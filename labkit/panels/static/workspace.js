@@ -306,9 +306,9 @@ function render({ model, el }) {
   }
 
   function facts(answer) {
-    const list = element("dl", { className: "facts" });
-    for (const [label, text] of answer.facts) list.append(element("div", {}, element("dt", {}, label), element("dd", {}, text)));
-    if (answer.range?.text) list.append(element("div", {}, element("dt", {}, "range"), element("dd", {}, answer.range.text)));
+    const list = element("div", { className: "facts" });
+    const told = [...answer.facts, ...(answer.range?.text ? [["range", answer.range.text]] : [])];
+    for (const [label, text] of told) list.append(element("span", {}, element("span", { className: "label" }, `${label} `), text));
     if (answer.range?.more) {
       const words = answer.range.text.startsWith("not") ? "Compute min, mean, max" : "Read every element";
       list.append(button(words, () => change({ whole: true }), { "data-control": "whole" }));
@@ -486,6 +486,46 @@ function render({ model, el }) {
     );
   }
 
+  // the tab beside the notebook
+
+  // JupyterLab gives an output the height of its content; a panel has that of its tab
+  function stretch() {
+    const tab = el.closest(".jupyterlab-sidecar");
+    for (let box = el; tab && box !== tab; box = box.parentElement) {
+      box.style.height = "100%";
+      box.style.maxHeight = "none";
+    }
+  }
+
+  // a tab that is closed leaves the document and tells nobody; Python opens another only when it knows
+  let attached = false;
+  const watch = setInterval(() => {
+    if (el.isConnected && !attached) stretch();
+    if (attached && !el.isConnected) {
+      clearInterval(watch);
+      send({ ask: "closed" });
+    }
+    attached = el.isConnected;
+  }, 300);
+
+  // after a restart of the kernel the old tab stays, with a table that nobody brings up to date
+  const REPLACED = "labkit-workspace-replaced";
+  const replaced = (event) => {
+    if (event.detail.home !== model.get("home") || event.detail.life === model.get("life")) return;
+    el.replaceChildren(element("p", {}, "The kernel was restarted; a new panel has taken the place of this one."));
+    clearInterval(watch);
+    const tab = el.closest(".jupyterlab-sidecar");
+    const label = tab && [...document.querySelectorAll(".lm-TabBar-tab")].find((found) => found.dataset.id === tab.id);
+    const icon = label?.querySelector(".lm-TabBar-tabCloseIcon");
+    if (!icon) return;
+    const box = icon.getBoundingClientRect();
+    const at = { bubbles: true, cancelable: true, button: 0, clientX: box.x + box.width / 2, clientY: box.y + box.height / 2 };
+    icon.dispatchEvent(new PointerEvent("pointerdown", at));
+    icon.dispatchEvent(new PointerEvent("pointerup", at));
+  };
+  document.dispatchEvent(new CustomEvent(REPLACED, { detail: { home: model.get("home"), life: model.get("life") } }));
+  document.addEventListener(REPLACED, replaced);
+
   // messages
 
   const receive = (message) => {
@@ -504,11 +544,11 @@ function render({ model, el }) {
   return () => {
     alive = false;
     clearTimeout(waiting);
+    clearInterval(watch);
+    document.removeEventListener(REPLACED, replaced);
     model.off("msg:custom", receive);
     el.removeEventListener("keydown", keep);
     el.removeEventListener("keydown", escape);
-    // with its tab closed the panel is opened anew by the next call
-    send({ ask: "closed" });
   };
 }
 

@@ -42,6 +42,7 @@ from labkit.variables import SMALL, bytes_of, size_of, size_text, variables
 
 SAMPLE = 1_000  # elements of one variable that a fingerprint reads ...
 INSIDE = 20  # ... and of each array inside a list, a dict or a network, as long as SAMPLE lasts
+COUNTED = 100  # of a tensor with more than SAMPLE elements: torch counts the changes that are made by its own functions
 SAMPLE_BYTES = 64_000
 
 
@@ -105,8 +106,10 @@ def _array_mark(array: Any, wanted: int) -> tuple[Hashable, ...]:
 def _checksum(array: Any, wanted: int) -> int:
     if not is_here(array):
         return 0
-    fit = SAMPLE_BYTES // max(1, array.itemsize)
-    values = read(array, places(math.prod(array.shape), min(wanted, fit)))
+    count, fit = math.prod(array.shape), SAMPLE_BYTES // max(1, array.itemsize)
+    if count > SAMPLE and not isinstance(array, np.ndarray):
+        wanted = min(wanted, COUNTED)
+    values = read(array, places(count, min(wanted, fit)))
     return hash(tuple(map(id, values))) if values.dtype.kind == "O" else zlib.crc32(values.tobytes())
 
 

@@ -31,7 +31,7 @@ from labkit.kinds import (
 )
 from labkit.parts import layers, part_at, parts
 from labkit.pictures import image_page, looks_like_an_image, may_be_an_image, places_in
-from labkit.ranges import Range, as_numpy, range_of, whole_range
+from labkit.ranges import BLOCK, Range, as_numpy, range_of, whole_range
 from labkit.variables import WIDTH, bytes_of, words
 
 Page = dict[str, Any]
@@ -128,6 +128,8 @@ def _first(asked: int, step: int, total: int) -> int:
 def _array_page(array: Any, ask: Ask) -> Page:
     if not is_here(array) and not ask.read:
         return {"kind": "elsewhere", "device": str(array.device), "views": []}
+    if not isinstance(array, np.ndarray) and array.is_sparse and math.prod(array.shape) <= BLOCK:
+        array = array.detach().to_dense()
     images = may_be_an_image(array)
     view = ask.view if ask.view in ("table", "image") else ("image" if looks_like_an_image(array) else "table")
     drawn = image_page(array, ask.at) if images and view == "image" else _grid(array, ask)

@@ -92,10 +92,9 @@ def _torch() -> Any:
 
 
 def _of_number(value: float) -> Range | None:
-    number = float(value) if abs(value) < 2**1000 or not math.isfinite(value) else None
-    if number is None:
+    if type(value) is int and value.bit_length() > 1000:  # more than a float holds
         return None
-    return _joined([_part(np.asarray([number]))], 1)
+    return _joined([_part(np.asarray([float(value)]))], 1)
 
 
 _Part = tuple[float, float, float, int, int]  # least, greatest, sum, finite ones, all

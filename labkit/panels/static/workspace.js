@@ -261,8 +261,8 @@ function render({ model, el }) {
     state.current = name;
     state.page = { ask: "page", name, path };
     page.replaceChildren(navigation({ title: name }));
-    page.querySelector("button").focus();
     arrange();
+    page.querySelector("button").focus();
     ask(state.page);
   }
 

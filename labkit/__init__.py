@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from labkit.desk import workspace
     from labkit.diagnosis import diagnose
     from labkit.experiments import Experiment, ExperimentError, experiment
+    from labkit.explorer import explore
     from labkit.live import LiveDistributions
     from labkit.optimizers import SGD, Adam, RMSprop, clip_each, clip_gradients, clip_values
     from labkit.recorder import Recorder
@@ -31,6 +32,7 @@ _HOME = {
     "clip_values": "optimizers",
     "diagnose": "diagnosis",
     "experiment": "experiments",
+    "explore": "explorer",
     "train": "training",
     "train_many": "training",
     "workspace": "desk",
@@ -52,6 +54,7 @@ __all__ = [
     "clip_values",
     "diagnose",
     "experiment",
+    "explore",
     "train",
     "train_many",
     "workspace",

@@ -8,6 +8,7 @@ are the same up to rounding times the matrix's condition, about 1e-13 for some h
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,17 @@ from labkit.experiments import RECURRENT, Experiment, ExperimentError, Initialis
 from labkit.streams import stream
 
 Floats = NDArray[np.float64]
+# (seed, layer's name, shape, initialisation) to weights of that shape, before `gain`, and biases (outputs,)
+Drawing = Callable[[int, str, tuple[int, ...], Initialisation], tuple[Floats, Floats]]
+
+
+class Numbers(Protocol):
+    """What of a stream (see `labkit.streams`) a layer is drawn from."""
+
+    def standard_normal(self, size: tuple[int, ...]) -> Floats: ...
+
+    def uniform(self, low: float, high: float, size: Any) -> Floats: ...
+
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}  # stacked as torch stacks them: i f g o, and r z n
 IMAGE = 28  # pixels along an image's side
@@ -41,24 +53,35 @@ def variance(initialisation: Initialisation, fan_in: int, fan_out: int) -> float
     return known[initialisation]
 
 
+def drawn(seed: int, name: str, shape: tuple[int, ...], initialisation: Initialisation) -> tuple[Floats, Floats]:
+    """Weights of a shape (outputs, inputs, ...) before `gain`, and biases (outputs,), of the layer of that name."""
+    return layer(stream(seed, "weights", name), shape, initialisation)
+
+
 def draw(
-    widths: Sequence[int], initialisation: Initialisation = "glorot_uniform", gain: float = 1.0, seed: int = 0
+    widths: Sequence[int],
+    initialisation: Initialisation = "glorot_uniform",
+    gain: float = 1.0,
+    seed: int = 0,
+    drawing: Drawing = drawn,
 ) -> list[tuple[Floats, Floats]]:
     """Weights (outputs, inputs) and biases (outputs,) of each layer, input side first, in float64.
 
     Biases are zero, except that `pytorch` draws them as `torch.nn.Linear` does. `gain` multiplies the weights.
+    `drawing` is for those who draw many networks and keep what they drew.
     """
-    return [
-        _layer(stream(seed, "weights", f"fc_{index}"), (fan_out, fan_in), initialisation, gain)
-        for index, (fan_in, fan_out) in enumerate(pairwise(widths), start=1)
-    ]
+    found = []
+    for index, (fan_in, fan_out) in enumerate(pairwise(widths), start=1):
+        weights, biases = drawing(seed, f"fc_{index}", (fan_out, fan_in), initialisation)
+        found.append((weights * gain, biases))
+    return found
 
 
-def of_experiment(experiment: Experiment) -> list[tuple[Floats, Floats]]:
+def of_experiment(experiment: Experiment, drawing: Drawing = drawn) -> list[tuple[Floats, Floats]]:
     """The start that the experiment's seed gives its fully connected layers; `named` has it for every architecture."""
     if experiment.architecture != "mlp":
         raise ExperimentError(f"a {experiment.architecture} is no list of layers: take initialisations.named")
-    return draw(experiment.widths, experiment.initialisation, experiment.gain, experiment.seed)
+    return draw(experiment.widths, experiment.initialisation, experiment.gain, experiment.seed, drawing)
 
 
 def named(experiment: Experiment) -> dict[str, Floats]:
@@ -69,7 +92,7 @@ def named(experiment: Experiment) -> dict[str, Floats]:
     (Jozefowicz et al. 2015); behind a layer normalisation, which takes away what all units have in common, it is the
     shift that is 1.
     """
-    parts: Callable[[Experiment], Iterator[tuple[str, Floats]]] = _mlp
+    parts: Callable[[Experiment], Iterator[tuple[str, Floats]]] = of_mlp
     if experiment.architecture in RECURRENT:
         parts = _recurrent
     elif experiment.architecture == "residual_conv":
@@ -99,8 +122,9 @@ def features(widths: Sequence[int]) -> int:
     return widths[-2] * side**2
 
 
-def _mlp(e: Experiment) -> Iterator[tuple[str, Floats]]:
-    layers = of_experiment(e)
+def of_mlp(e: Experiment, drawing: Drawing = drawn) -> Iterator[tuple[str, Floats]]:
+    """The same, of fully connected layers, name by name."""
+    layers = of_experiment(e, drawing)
     for index, (weights, biases) in enumerate(layers, start=1):
         last = index == len(layers)
         if last or e.normalisation != "batch":
@@ -159,8 +183,14 @@ def _parameters(name: str, weights: Floats, biases: Floats) -> Iterator[tuple[st
 def _layer(
     random: np.random.RandomState, shape: tuple[int, ...], initialisation: Initialisation, gain: float
 ) -> tuple[Floats, Floats]:
-    """Weights of a shape (outputs, inputs, ...) times `gain`, and biases (outputs,). In a convolution each position of
-    a filter counts: it has as many inputs as a filter has weights."""
+    """Weights of a shape (outputs, inputs, ...) times `gain`, and biases (outputs,)."""
+    weights, biases = layer(random, shape, initialisation)
+    return weights * gain, biases
+
+
+def layer(random: Numbers, shape: tuple[int, ...], initialisation: Initialisation) -> tuple[Floats, Floats]:
+    """Weights of a shape (outputs, inputs, ...) before `gain`, and biases (outputs,), from the next numbers of a
+    stream. In a convolution each position of a filter counts: it has as many inputs as a filter has weights."""
     fan_in, fan_out = math.prod(shape[1:]), shape[0] * math.prod(shape[2:])
     sd = math.sqrt(variance(initialisation, fan_in, fan_out))
     if initialisation == "orthogonal":
@@ -172,10 +202,10 @@ def _layer(
     biases = np.zeros(shape[0])
     if initialisation == "pytorch":
         biases = random.uniform(-1, 1, shape[0]) / math.sqrt(fan_in)
-    return weights * gain, biases
+    return weights, biases
 
 
-def _orthogonal(random: np.random.RandomState, rows: int, columns: int) -> Floats:
+def _orthogonal(random: Numbers, rows: int, columns: int) -> Floats:
     """(rows, columns) with orthonormal columns, or rows where there are fewer of them: Q of a normal matrix.
 
     The diagonal of R is made positive: that makes Q unique, and uniformly distributed (Mezzadri 2007).

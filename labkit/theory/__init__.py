@@ -12,6 +12,7 @@ from labkit.theory.identities import (
     network_identities,
     softmax_residual,
 )
+from labkit.theory.layers import layer_bands, layer_sizes
 from labkit.theory.mean_field import (
     depth_scale,
     fixed_point,
@@ -35,6 +36,8 @@ __all__ = [
     "homogeneity_residual",
     "identities",
     "is_homogeneous",
+    "layer_bands",
+    "layer_sizes",
     "log_size_variance",
     "network_identities",
     "scale_for",

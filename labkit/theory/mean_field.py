@@ -41,6 +41,11 @@ def mean_square(activation: str, q: float, leaky: float = LEAKY_SLOPE) -> float:
     return float(_P @ value(activation, math.sqrt(q) * _Z, leaky) ** 2)
 
 
+def mean_value(activation: str, q: float, leaky: float = LEAKY_SLOPE) -> float:
+    """E[phi(sqrt(q) z)]."""
+    return float(_P @ value(activation, math.sqrt(q) * _Z, leaky))
+
+
 def mean_slope(activation: str, q: float, leaky: float = LEAKY_SLOPE, power: int = 2) -> float:
     """E[phi'(sqrt(q) z)^power]; exact for activations that are straight on both sides of 0."""
     if activation in HOMOGENEOUS:

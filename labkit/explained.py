@@ -44,7 +44,7 @@ def summary(explorer: Explorer, found: Told | None = None) -> str:
 
 def notes(explorer: Explorer, found: Told | None = None) -> list[str]:
     """What to know about this state."""
-    t, e, start = found or told(explorer), explorer.experiment, explorer.look(0)
+    t, e, start = found or told(explorer), explorer.experiment, explorer.measured
     said = []
     if e.normalisation == "batch":
         said.append(
@@ -73,7 +73,7 @@ def notes(explorer: Explorer, found: Told | None = None) -> list[str]:
 
 def _gone(explorer: Explorer) -> list[str]:
     """Of gradients that a logarithmic axis cannot show."""
-    sizes, names, said = explorer.look(0).deltas, explorer.layers, []
+    sizes, names, said = explorer.measured.deltas, explorer.layers, []
     for what, bad in (("exactly 0", sizes == 0), ("not finite", ~np.isfinite(sizes))):
         if bad.any():
             layer, count = names[int(np.flatnonzero(bad.any(0))[-1])], int(bad.any(1).sum())
@@ -109,7 +109,7 @@ def table(explorer: Explorer) -> str:
 
 def view(explorer: Explorer) -> dict[str, Any]:
     """All that the panel draws, as plain JSON; what a logarithmic axis cannot show is null."""
-    t, e, start, after = told(explorer), explorer.experiment, explorer.look(0), explorer.after
+    t, e, start, after = told(explorer), explorer.experiment, explorer.measured, explorer.after
     deltas = _band(t.deltas) | {"each": _rows(start.deltas), "after": None if after is None else _row(after.deltas[0])}
     deltas |= {"theory": None if t.expected is None else _row(t.expected), "clipped": None}
     deltas |= {"reach": None if t.reach is None else _rows(t.reach.T)}

@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 SEEDS = 20  # fewer have no 2.5th percentile of their own
 STEPS = 300  # of a training, about
-CHUNK = 2**28  # multiplications that are done at once: some ten milliseconds
+CHUNK = 2**25  # multiplications that a look begins with: a few milliseconds
 NAME = "explored"
 CLIPS = ("none", "clip_norm", "clip_each", "clip_value")
 _CIRCLES = "layers/one_relu"  # whose data, mini-batches and constants are taken where the data become circles
@@ -140,18 +140,25 @@ class Explorer:
     def complete(self) -> bool:
         return self._start is not None and len(self._start.seeds) == len(self.seeds)
 
+    @property
+    def measured(self) -> Start:
+        """The gradients of as many seeds as were looked at so far, of one at least."""
+        return self._start or self.look(0)
+
     def look(self, seconds: float = math.inf) -> Start:
-        """The gradients of as many seeds as there is time for, of one in any case; goes on where it was."""
+        """The gradients of as many more seeds as there is time for, of one more in any case, until there are all."""
         from labkit import starts
 
-        begun = time.perf_counter()
-        many = max(1, CHUNK // starts.cost(self.experiment))
-        took = 0.0
-        while self._start is None or (not self.complete and time.perf_counter() - begun + took <= seconds):
+        begun, e = time.perf_counter(), self.experiment
+        many = max(1, CHUNK // starts.cost(e))
+        while self._start is None or (not self.complete and many):
             before, done = time.perf_counter(), len(self._start.seeds) if self._start else 0
-            more = starts.at_start(self.experiment, self.seeds[done : done + many])
+            wanted = self.seeds[done : done + many]
+            more = starts.at_start(e, wanted)
             self._start = self._start.joined(more) if self._start else more
-            took = time.perf_counter() - before
+            now = time.perf_counter()
+            # what one seed took tells how many there is time for
+            many = int(max(0, min(len(self.seeds), (begun + seconds - now) / (now - before) * len(wanted))))
         return self._start
 
     def train(self, watch: Watch | None = None) -> Recording:
@@ -192,11 +199,16 @@ class Explorer:
     def expected(self) -> Floats | None:
         """(L,) what theory says of the root mean square of dloss/dz; it starts from what was measured in the last
         layer. None where there is no theory, or nothing finite to start from."""
-        start = self.look(0)
-        entering, last = float(np.mean(start.entering[:, 0])), float(np.sqrt(np.mean(start.deltas[:, -1] ** 2)))
+        start = self.measured
+        last = float(np.sqrt(np.mean(start.deltas[:, -1] ** 2)))
         if not applies(self.experiment) or not math.isfinite(last):
             return None
-        return theory.layer_sizes(self.experiment, entering, last)
+        return theory.layer_sizes(self.experiment, self.entering, last)
+
+    @property
+    def entering(self) -> float:
+        """The mean square of the network's inputs."""
+        return float(np.mean(self.measured.entering[:, 0]))
 
     def figure(self) -> LabFigure:
         """The picture of this state, which stays in a saved notebook and can be printed."""
@@ -302,7 +314,7 @@ class Told:
 
 def told(explorer: Explorer) -> Told:
     """What the look so far says."""
-    e, start, expected = explorer.experiment, explorer.look(0), explorer.expected
+    e, start, expected = explorer.experiment, explorer.measured, explorer.expected
     last = max(len(e.widths) - 3, 1)  # the last hidden layer; with one hidden layer alone, the last
     deltas, weights, gains = (band(list(_finite(rows))) for rows in (start.deltas, start.weights, start.gains))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -314,7 +326,7 @@ def told(explorer: Explorer) -> Told:
         weights=weights,
         gains=gains,
         expected=expected,
-        reach=None if expected is None or not e.plain else expected[:, None] * theory.layer_bands(e, _settled(e)),
+        reach=None if expected is None or not e.plain else expected[:, None] * theory.layer_bands(e, explorer.entering),
         expected_gains=None if expected is None else _ratios(expected),
         shrinks=left ** (1 / last),
         expected_shrinks=math.nan if expected is None else _quotient(expected[0], expected[last]) ** (1 / last),
@@ -328,14 +340,6 @@ def _verdict(left: float) -> str:
     if math.isnan(left):
         return ""
     return "vanishes" if left < VANISHED else "explodes" if left > EXPLODED else "holds"
-
-
-def _settled(e: Experiment) -> float:
-    """q deep in the network, for the law of finite width; 1 where it does not matter or dies out."""
-    if e.activation in theory.HOMOGENEOUS:
-        return 1.0
-    hidden = e.widths[1]
-    return theory.fixed_point(e.activation, theory.weight_variance(e.initialisation, hidden, e.gain), e.slope) or 1.0
 
 
 def _finite(rows: Floats) -> Floats:

@@ -46,7 +46,11 @@ def size_band(
 ) -> tuple[float, float]:
     """The lower and upper factor between which ||dloss/dz_1|| lies, relative to the mean field's root mean square, in
     that share of seeds; too narrow for narrow networks (see above)."""
-    beta = log_size_variance(widths, activation, q, leaky)
+    return factors(log_size_variance(widths, activation, q, leaky), share)
+
+
+def factors(beta: float, share: float = 0.95) -> tuple[float, float]:
+    """The same from the variance beta of ln ||dloss/dz||^2 over seeds."""
     reach = _reach(share) * math.sqrt(beta)
     return math.exp((-beta / 2 - reach) / 2), math.exp((-beta / 2 + reach) / 2)
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from labkit.activations import HOMOGENEOUS
 from labkit.experiments import Activation, Experiment, ExperimentError
 from labkit.initialisations import variance
-from labkit.theory.bands import size_band
+from labkit.theory.bands import factors
 from labkit.theory.mean_field import LEAST, MOST, mean_slope, mean_square, mean_value
 
 Floats = NDArray[np.float64]
@@ -55,15 +55,18 @@ def layer_sizes(e: Experiment, entering: float, last: float) -> Floats:
     return np.sqrt(squares[::-1])
 
 
-def layer_bands(e: Experiment, q: float = 1.0) -> Floats:
+def layer_bands(e: Experiment, entering: float) -> Floats:
     """(L, 2) factors on `layer_sizes` between which 95 % of the seeds of a plain network lie, one image (see `bands`).
 
-    q is that of `bands.log_size_variance`. The last layer, from which the line starts, has none: 1 and 1.
+    The last layer, from which the line starts, has none: 1 and 1.
     """
     if not e.plain:
         raise ExperimentError(f"{e.name} is no plain network: the law of finite width is known for these alone")
-    rows = [size_band((1, *e.widths[k:-1], 1), e.activation, q, e.slope) for k in range(1, len(e.widths) - 1)]
-    return np.array([*rows, (1.0, 1.0)])
+    rows, beta = [(1.0, 1.0)], 0.0
+    for q, width in zip(_forward(e, entering)[::-1], e.widths[-2:0:-1], strict=True):
+        beta += (3 * _slope(e.activation, q, e.slope, 4) / _slope(e.activation, q, e.slope) ** 2 - 1) / width
+        rows.append(factors(beta))
+    return np.array(rows[::-1])
 
 
 def _forward(e: Experiment, entering: float) -> list[float]:
@@ -86,8 +89,8 @@ def _skips(e: Experiment, k: int) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _slope(activation: Activation, q: float, leaky: float) -> float:
-    return mean_slope(activation, q, leaky)
+def _slope(activation: Activation, q: float, leaky: float, power: int = 2) -> float:
+    return mean_slope(activation, q, leaky, power)
 
 
 @lru_cache(maxsize=4096)

@@ -89,7 +89,7 @@ function decades(low, high, most) {
 // A logarithmic plot over layers: `rows` are lists of numbers or null, of which all have to be in sight.
 class Plot {
   constructor(width, height, layers, rows, label, extra = []) {
-    Object.assign(this, { width, height, layers, left: 58, right: 12, top: 20, bottom: 34 });
+    Object.assign(this, { width, height, layers, left: 58, right: 58, top: 20, bottom: 30 });
     const values = rows.flat().filter((value) => value > 0);
     let low = Math.min(...values, ...extra);
     let high = Math.max(...values, ...extra);
@@ -98,7 +98,10 @@ class Plot {
     this.low = Math.min(low / 1.4, middle / 4);
     this.high = Math.max(high * 1.4, middle * 4);
     this.node = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img" });
+    this.inside = svg("svg", { width, height: height - this.bottom + 4, viewBox: `0 0 ${width} ${height - this.bottom + 4}` });
+    this.inside.setAttribute("class", "inside");
     this.axes(label);
+    this.node.append(this.inside);
   }
 
   x(k) {
@@ -115,15 +118,9 @@ class Plot {
     const { width, height, left, right, bottom } = this;
     this.node.append(svg("text", { x: 4, y: 11, class: "faint" }, label));
     const room = Math.max(2, Math.floor((height - this.top - bottom) / 24));
-    let ticks = decades(this.low, this.high, room).map((power) => [10 ** power, power]);
-    ticks = ticks.filter(([value]) => value >= this.low && value <= this.high);
-    for (const [value, power] of ticks) {
-      const y = this.y(value);
-      this.node.append(svg("line", { x1: left, x2: width - right, y1: y, y2: y, class: "grid" }));
-      const words = svg("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, "10");
-      words.append(svg("tspan", { dy: -4, "font-size": "8px" }, String(power).replace("-", "−")));
-      this.node.append(words);
-    }
+    const powers = decades(this.low, this.high, room);
+    for (const power of powers) this.tick(10 ** power, power);
+    if (this.high / this.low < 300) for (const power of powers) for (const k of [2, 5]) this.tick(k * 10 ** power);
     const every = Math.ceil((this.layers.length * 42) / (width - left - right));
     this.layers.forEach((name, k) => {
       if (k % every) return;
@@ -132,7 +129,21 @@ class Plot {
     });
   }
 
-  // Gaps where there is no value.
+  tick(value, power) {
+    if (value < this.low || value > this.high) return;
+    const y = this.y(value);
+    this.node.append(svg("line", { x1: this.left, x2: this.width - this.right, y1: y, y2: y, class: "grid" }));
+    const words = svg("text", { x: this.left - 6, y: y + 4, "text-anchor": "end" });
+    if (power === undefined || (this.high / this.low < 300 && Math.abs(power) < 3)) {
+      words.textContent = short(Number(value.toPrecision(2)));
+    } else {
+      words.textContent = "10";
+      words.append(svg("tspan", { dy: -4, "font-size": "8px" }, String(power).replace("-", "−")));
+    }
+    this.node.append(words);
+  }
+
+  // Gaps where there is no value; theory's limits may leave the plot, and are cut off there.
   line(values, name) {
     let path = "";
     let open = false;
@@ -140,7 +151,7 @@ class Plot {
       if (value > 0) path += `${open ? "L" : "M"}${this.x(k).toFixed(1)} ${this.y(value).toFixed(1)}`;
       open = value > 0;
     });
-    this.node.append(svg("path", { d: path, class: name }));
+    this.inside.append(svg("path", { d: path, class: name }));
   }
 
   dots(values, words, name = "dot") {
@@ -148,7 +159,7 @@ class Plot {
       if (!(value > 0)) return;
       const dot = svg("circle", { cx: this.x(k), cy: this.y(value), r: 3.2, class: name });
       dot.append(svg("title", {}, words(k)));
-      this.node.append(dot);
+      this.inside.append(dot);
     });
   }
 
@@ -157,7 +168,7 @@ class Plot {
     const point = (k, values) => `${this.x(k).toFixed(1)} ${this.y(values[k]).toFixed(1)}`;
     const there = known.map((k) => point(k, high));
     const back = known.map((k) => point(k, low)).reverse();
-    if (known.length) this.node.append(svg("path", { d: `M${[...there, ...back].join("L")}Z`, class: "band" }));
+    if (known.length) this.inside.append(svg("path", { d: `M${[...there, ...back].join("L")}Z`, class: "band" }));
   }
 }
 
@@ -194,16 +205,18 @@ function drawGains(data, width) {
   const plot = new Plot(width, 190, data.layers.slice(0, -1), rows, label, [low / 1.6, high * 1.6]);
   const [left, right] = [plot.left, width - plot.right];
   const [top, bottom] = [plot.y(high), plot.y(low)];
-  plot.node.append(svg("rect", { x: left, width: right - left, y: top, height: bottom - top, class: "holds" }));
-  plot.node.append(svg("line", { x1: left, x2: right, y1: plot.y(1), y2: plot.y(1), class: "one" }));
+  plot.inside.append(svg("rect", { x: left, width: right - left, y: top, height: bottom - top, class: "holds" }));
+  plot.inside.append(svg("line", { x1: left, x2: right, y1: plot.y(1), y2: plot.y(1), class: "one" }));
   plot.band(gains.low, gains.high);
   plot.line(gains.median, "line");
   plot.dots(gains.median, (k) => `into ${data.layers[k]}: gain ${short(gains.median[k])}`);
   if (gains.theory) plot.line(gains.theory, "theory");
   if (gains.after) plot.line(gains.after, "after");
-  const word = (y, words) => svg("text", { x: right - 2, y, "text-anchor": "end", class: "faint" }, words);
-  plot.node.append(word(top - 5, "explodes"), word(bottom + 13, "vanishes"));
-  if (bottom - top > 14) plot.node.append(word(Math.max(top + 12, plot.y(1) - 3), "holds"));
+  const word = (y, words) => plot.node.append(svg("text", { x: right + 5, y, class: "faint" }, words));
+  const middle = (top + bottom) / 2 + 4;
+  word(Math.min(top - 3, middle - 12), "explodes");
+  word(middle, "holds");
+  word(Math.max(bottom + 11, middle + 12), "vanishes");
   plot.node.setAttribute("aria-label", `Gain from layer to layer, logarithmic axis: it ${data.verdict || "is unknown"}.`);
   return plot.node;
 }
@@ -249,7 +262,7 @@ function drawTable(data) {
 function render({ model, el }) {
   const me = Math.random().toString(36).slice(2);
   const timers = { more: 0, rest: 0, busy: 0, said: 0 };
-  let [asked, waiting, wanted, which, frame] = [0, "", null, "deltas", 0];
+  let [asked, waiting, wanted, which, frame, copying] = [0, "", null, "deltas", 0, false];
   let data = null;
   let settings = {};
 
@@ -352,6 +365,7 @@ function render({ model, el }) {
       if (!wanted) follow();
     }
     if (wanted) send();
+    else if (copying) copyCode();
   }
 
   // Nothing newer is wanted: the controls show what is drawn, and what is left to do is done bit by bit.
@@ -400,6 +414,11 @@ function render({ model, el }) {
   }
 
   async function copyCode() {
+    copying = Boolean(waiting || wanted) && settings !== data.settings;
+    if (copying) {
+      copied.textContent = "In a moment: this state is being measured.";
+      return;
+    }
     try {
       await navigator.clipboard.writeText(code.value);
       copied.textContent = "Copied.";

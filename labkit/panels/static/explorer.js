@@ -300,7 +300,11 @@ function render({ model, el }) {
   shown.append(summary, spoken, problem, status, views(), legend, plots, notes, numbers);
   shown.append(html("p", {}, copy, " ", copied), code);
   const root = html("div", { className: "labkit-panel labkit-explorer" }, form, shown);
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's own keys stay out of the controls
+  // a notebook's own keys, such as the arrows, stay out of the controls
+  const keys = (event) => {
+    if (root.contains(event.target) && !event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
+  };
+  window.addEventListener("keydown", keys, true);
   // the picture that stays in the saved notebook is hidden as long as this is here
   const rule = html("style", {}, `.${model.get("still")} { display: none; }`);
   el.append(rule, root);
@@ -446,6 +450,7 @@ function render({ model, el }) {
   return () => {
     model.off("change:answer", answered);
     model.off("change:training", availability);
+    window.removeEventListener("keydown", keys, true);
     observer.disconnect();
     cancelAnimationFrame(frame);
     Object.values(timers).forEach(clearTimeout);

@@ -344,7 +344,7 @@ function render({ model, el }) {
     model.send({ ...wanted, id: waiting });
     wanted = null;
     timers.busy = setTimeout(() => {
-      if (!model.get("training")) say("The kernel is busy: the drawing follows when it is free.");
+      if (!model.get("training")) say("Waiting for the kernel: the drawing follows when it has time.");
     }, BUSY);
   }
 
@@ -360,7 +360,8 @@ function render({ model, el }) {
       clearTimeout(timers.busy);
       say("");
     }
-    problem.textContent = answer.problem || "";
+    const sentence = answer.problem || "";
+    problem.textContent = sentence.charAt(0).toUpperCase() + sentence.slice(1);
     problem.hidden = !answer.problem;
     plots.classList.toggle("stale", Boolean(answer.problem));
     if (!answer.problem) {

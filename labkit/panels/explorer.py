@@ -24,7 +24,7 @@ from labkit.explorer import Explorer
 from labkit.panels.panel import Panel
 from labkit.streams import DataError
 
-SECONDS = 0.05  # that an answer may take to measure: with drawing and the way there and back it stays below 0.1
+SECONDS = 0.04  # that measuring may take; with what is said of it and the way there and back an answer stays below 0.1
 WIDEST, DEEPEST, LARGEST_BATCH, MOST_EPOCHS = 100, 30, 512, 50
 
 WORDS = {

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from labkit.diagnosis import diagnose
     from labkit.experiments import Experiment, ExperimentError, experiment
     from labkit.explorer import explore
-    from labkit.live import LiveDistributions
+    from labkit.live import LiveDistributions, LiveTraining
     from labkit.optimizers import SGD, Adam, RMSprop, clip_each, clip_gradients, clip_values
     from labkit.recorder import Recorder
     from labkit.recording import Recording, RecordingError
@@ -22,6 +22,7 @@ _HOME = {
     "Experiment": "experiments",
     "ExperimentError": "experiments",
     "LiveDistributions": "live",
+    "LiveTraining": "live",
     "RMSprop": "optimizers",
     "Recorder": "recorder",
     "Recording": "recording",
@@ -45,6 +46,7 @@ __all__ = [
     "Experiment",
     "ExperimentError",
     "LiveDistributions",
+    "LiveTraining",
     "RMSprop",
     "Recorder",
     "Recording",

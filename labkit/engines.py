@@ -12,6 +12,7 @@ from torch import Tensor
 from labkit import data, networks, optimizers
 from labkit.dense import CHUNK, Stack
 from labkit.experiments import Experiment
+from labkit.interrupts import undisturbed
 from labkit.losses import logits_of_classes, mean_cross_entropy
 from labkit.recorder import BLOCK_BYTES, Recorder, origin, tensors
 from labkit.recording import PROBE, Recording, checkpoint_iterations
@@ -38,8 +39,9 @@ class Engine(Protocol):
     def latest(self) -> list[tuple[float, float, float]]:
         """For each network its latest loss, and mean |gradient| of its first and of its last layer."""
 
-    def recordings(self, stopped: str = "", finished: bool = False) -> list[Recording]:
-        """What was recorded so far. `finished` has the accuracy over all the data measured, too."""
+    def recordings(self, stopped: str = "", finished: bool = False, latest: bool = False) -> list[Recording]:
+        """What was recorded so far. `finished` has the accuracy over all the data measured, too; `latest` leaves all
+        checkpoints but the first and the latest out, and is many times cheaper."""
 
 
 class SideBySide:
@@ -74,18 +76,21 @@ class SideBySide:
         stack = self.stack
         for indices in data.epoch_batches(self.first, number):
             if self.filled == self.rows:
-                self._flush()
+                with undisturbed():
+                    self._flush()
             row = self.row = self.filled
             chosen = torch.from_numpy(indices).to(stack.device)
-            stack.gradient(self.images.index_select(0, chosen), self.one_hot.index_select(0, chosen), row)
-            if self.clipped:
-                stack.clip(row)
-            stack.step(row, self.done + 1)
-            self.filled += 1
-            if self.done in self.schedule:
-                self._checkpoint()
-        self.tape.epoch(self.done, stack.gradients[self.row])
-        self._probe()
+            with undisturbed():  # parameters, moments and their rows belong together
+                stack.gradient(self.images.index_select(0, chosen), self.one_hot.index_select(0, chosen), row)
+                if self.clipped:
+                    stack.clip(row)
+                stack.step(row, self.done + 1)
+                self.filled += 1
+                if self.done in self.schedule:
+                    self._checkpoint()
+        with undisturbed():
+            self.tape.epoch(self.done, stack.gradients[self.row])
+            self._probe()
 
     def still_finite(self) -> bool:
         self.finite = self.finite and bool(self.stack.losses[: self.filled].isfinite().all())
@@ -96,7 +101,7 @@ class SideBySide:
         return [(float(losses[row, k]), *self.stack.first_and_last_size(row, k)) for k in range(len(self.experiments))]
 
     @torch.no_grad()
-    def recordings(self, stopped: str = "", finished: bool = False) -> list[Recording]:
+    def recordings(self, stopped: str = "", finished: bool = False, latest: bool = False) -> list[Recording]:
         early = self.tape.last_checkpoint != self.done
         if early:
             self._checkpoint()
@@ -117,6 +122,7 @@ class SideBySide:
                     stopped=stopped,
                     **({"final_accuracy": accuracy[k]} if accuracy else {}),
                 ),
+                latest,
             )
             for k, experiment in enumerate(self.experiments)
         ]
@@ -162,10 +168,11 @@ class ByAutograd:
             loss = mean_cross_entropy(self.network(self.inputs[chosen]), self.labels[chosen])
             loss.backward()
             factor = optimizers.clip(e, self.network.parameters())
-            self.optimizer.step()
-            self.recorder.step(loss, factor)
-            self.done += 1
-            self.losses.append(loss.detach())
+            with undisturbed():  # a step and its record belong together
+                self.optimizer.step()
+                self.recorder.step(loss, factor)
+                self.done += 1
+                self.losses.append(loss.detach())
         self.recorder.end_epoch()
         self.finite = self.finite and bool(torch.stack(self.losses).isfinite().all())
 
@@ -177,8 +184,8 @@ class ByAutograd:
         first, last = (float(matrices[at].abs().mean()) for at in (0, -1))
         return [(float(self.losses[-1]), first, last)]
 
-    def recordings(self, stopped: str = "", finished: bool = False) -> list[Recording]:
-        found = self.recorder.recording(stopped)
+    def recordings(self, stopped: str = "", finished: bool = False, latest: bool = False) -> list[Recording]:
+        found = self.recorder.recording(stopped, latest=latest)
         if finished:
             found = replace(found, origin=replace(found.origin, final_accuracy=self._accuracy()))
         return [found]

@@ -1,81 +1,101 @@
-"""The waterfalls during training, in one place of the notebook."""
+"""The live view of a training, in one place of the notebook, and the figure that stays there."""
 
+import signal
+import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from labkit.interrupts import Interrupted, file_of, kept_sentence, undisturbed
 from labkit.plots.distributions import Source, gradient_distributions
-from labkit.plots.figure import DPI, LabFigure, PlotError, shows_images
-from labkit.progress import kernel_looks
+from labkit.plots.figure import DPI, LabFigure, PlotError
+from labkit.progress import kernel_looks, somebody_could_press
 from labkit.recording import Recording
 
-SHARE = 0.5  # of the time so far, at most, goes into drawings before the last one
-LIVE_DPI = 72  # of the drawings before the last one: enough for the width in which a notebook shows them
+if TYPE_CHECKING:
+    from labkit.panels.training import Training
+    from labkit.recorder import Recorder
+
+SHARE = 0.03  # of the time so far, at most, goes into looking
+GONE = "no epoch ended: there is nothing to draw"
 
 
-class LiveDistributions:
-    """Pass it as `watch=` to `train` or `train_many`: the distributions grow while the network learns.
+class LiveTraining:
+    """Pass it as `watch=` to `train`, `train_many` or a `Recorder`: see the networks learn while they do.
 
-    It redraws at an epoch's end, `seconds` apart or more, the first epochs left out, and at the last epoch. A drawing
-    takes as long as dozens of epochs of a small network, and training waits for it: before the last drawing they take
-    half of the time at most. After an interrupt `draw()` shows the last epoch that it was given. Where nobody looks, as
-    in the grader, only the last epoch is drawn, and outside a notebook nothing.
+    In a notebook it shows progress and time left, the loss, the gain of each layer beside what theory says, and the
+    gradients' distributions as they grow epoch by epoch, with a button that stops the training and keeps what was
+    recorded. It looks at an epoch's end, `seconds` apart or more, and looking takes 3 % of the time so far at most.
+    When the run is over, however it ended, the distributions' figure takes its place, which a saved notebook keeps.
+    Where a notebook runs without a front end only that figure is drawn, and outside a notebook nothing.
     """
 
-    def __init__(self, source: Source = "batch", seconds: float = 0.5) -> None:
+    latest_only = True
+
+    def __init__(self, source: Source = "batch", seconds: float = 0.3) -> None:
         if not seconds >= 0:
-            raise PlotError(f"seconds is {seconds}: give the time between two drawings, 0 for as often as it can")
+            raise PlotError(f"seconds is {seconds}: give the time between two looks, 0 for as often as it can")
+        if source not in ("batch", "probe"):
+            raise PlotError(f"source is {source!r}: choose from batch, probe")
         self.source, self.seconds = source, seconds
+        self.problem = ""  # why nothing more is shown, if so
+        self.over = False  # has the run that it saw last come to its end?
         self._recordings: list[Recording] = []
+        self._panel: Training | None = None
         self._handle: Any = None
-        self._begun = self._next = self._spent = 0.0
+        self._loop: _Loop | None = None
+        self._begun = self._next = self._spent = self._asked = 0.0
+        if self.live:
+            # loading it takes longer than all looks at a small network: not in the middle of a training
+            import labkit.panels.training  # noqa: F401
+
+    @property
+    def live(self) -> bool:
+        """Is there a front end that shows it, so that no other bar is needed?"""
+        return somebody_could_press() and not self.problem
 
     def due(self) -> bool:
-        """Is it time for a drawing?"""
-        return kernel_looks() and time.perf_counter() >= self._next
+        """Is it time for a look?"""
+        self._asked = time.perf_counter()
+        return self.live and self._asked >= self._next
 
     def __call__(self, recordings: Sequence[Recording]) -> None:
-        if not shows_images():
+        if not self.live:
             return
-        another = [r.origin.experiment for r in recordings] != [r.origin.experiment for r in self._recordings]
-        if another:
-            self._begin()
-        self._recordings = list(recordings)
-        if any(map(_ends, recordings)):
-            self.draw()
-        elif not another and self.due():
-            self._draw_before_the_end()
+        with undisturbed():
+            try:
+                self._look(list(recordings))
+            except Exception as error:
+                self._give_up(error)
+
+    def end(self, recordings: Sequence[Recording]) -> None:
+        """The run is over: put the figure where the view was."""
+        if not kernel_looks():
+            return
+        with undisturbed(drop=True):
+            try:
+                if self._panel is not None and self._same(recordings) and not self.problem:
+                    self._panel.more(recordings, over=recordings[0].origin.stopped or "done")
+                elif not self._same(recordings):
+                    self._begin(recordings)
+                self._recordings, self.over = list(recordings), True
+                self.draw()
+            except Exception as error:
+                self._give_up(error)
+            finally:
+                self._close()
 
     def draw(self) -> None:
         """Show the distributions as they were at the end of the last epoch that it was given."""
-        if self._recordings and shows_images():
-            self._show(DPI)
-
-    def _begin(self) -> None:
-        """Another run has a figure of its own, below the one before; its first epochs have little to show."""
-        self._handle, self._spent, self._begun = None, 0.0, time.perf_counter()
-        self._next = self._begun + self.seconds
-
-    def _draw_before_the_end(self) -> None:
-        started = time.perf_counter()
-        self._show(LIVE_DPI)
-        now = time.perf_counter()
-        self._spent += now - started
-        # with one more like this, the drawings have had their share by then
-        self._next = max(now + self.seconds, self._begun + (self._spent + now - started) / SHARE - (now - started))
-
-    def _show(self, dpi: int) -> None:
-        from IPython.display import display
-
-        show: Any = display
-        figure = self.figure()
-        bundle, metadata = figure.bundle(dpi), figure.metadata()
-        if self._handle is None:
-            self._handle = show(bundle, metadata=metadata, raw=True, display_id=True)
+        if not self._recordings or not kernel_looks():
+            return
+        if min(r.epochs for r in self._recordings) == 0:
+            self._show({"text/plain": f"{self._recordings[0].name}: {GONE}"}, {})
         else:
-            self._handle.update(bundle, metadata=metadata, raw=True)
+            figure = self.figure()
+            self._show(figure.bundle(DPI), figure.metadata())
 
     def figure(self) -> LabFigure:
         """The networks side by side."""
@@ -85,9 +105,108 @@ class LiveDistributions:
             gradient_distributions(recording, self.source, figure=part)
         return figure
 
+    def attend(self, recorder: "Recorder") -> None:
+        """A loop of one's own runs in this cell: when the cell is over, so is the view."""
+        if self._loop is None and kernel_looks():
+            self._loop, self.over = _Loop(self, recorder), False
 
-def _ends(recording: Recording) -> bool:
-    """Is this the run's last epoch, or has it diverged, so that there will be no other?"""
-    experiment = recording.origin.experiment
-    last = experiment is not None and recording.epochs >= experiment.epochs
-    return last or not np.isfinite(recording.loss[-1])
+    def _look(self, recordings: list[Recording]) -> None:
+        started = self._asked or time.perf_counter()
+        if not self._same(recordings):
+            self._begin(recordings)
+        self._recordings = recordings
+        if self._panel is None:
+            self._open(recordings)
+        assert self._panel is not None
+        self._panel.more(recordings)
+        now = time.perf_counter()
+        took = now - started
+        self._spent, self._asked = self._spent + took, 0.0
+        # with one more like this, looking has had its share by then
+        self._next = max(now + self.seconds, self._begun + (self._spent + took) / SHARE)
+
+    def _same(self, recordings: Sequence[Recording]) -> bool:
+        """Is it the run of the last look, further on?"""
+        before = self._recordings
+        return not self.over and (
+            [r.origin.experiment for r in recordings] == [r.origin.experiment for r in before]
+            and all(a.layers == b.layers for a, b in zip(recordings, before, strict=True))
+            and all(a.iterations >= b.iterations for a, b in zip(recordings, before, strict=True))
+        )
+
+    def _begin(self, recordings: Sequence[Recording]) -> None:
+        """Another run has a place of its own, below the one before."""
+        self._close()
+        self._handle, self._spent, self.problem, self.over = None, 0.0, "", False
+        self._begun = time.perf_counter() - recordings[0].origin.wall_time
+
+    def _open(self, recordings: Sequence[Recording]) -> None:
+        from labkit.panels.training import Training
+
+        self._panel = Training(recordings, self.source)
+        data, metadata = _bundle(self._panel)
+        self._show(data, metadata)
+
+    def _close(self) -> None:
+        if self._panel is not None:
+            with suppress(Exception):
+                self._panel.close()
+        self._panel = None
+
+    def _give_up(self, error: Exception) -> None:
+        """Watching must not end a training: say what happened, and show no more."""
+        self.problem = f"the live view stopped ({type(error).__name__}: {error}); the training did not"
+        with suppress(Exception):
+            self._show({"text/plain": self.problem}, {})
+        self._close()
+
+    def _show(self, data: dict[str, Any], metadata: dict[str, Any]) -> None:
+        from IPython.display import display
+
+        show: Any = display
+        if self._handle is None:
+            self._handle = show(data, metadata=metadata, raw=True, display_id=True)
+        else:
+            self._handle.update(data, metadata=metadata, raw=True)
+
+
+LiveDistributions = LiveTraining
+
+
+def _bundle(panel: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a notebook needs to show a widget."""
+    found = panel._repr_mimebundle_()
+    return found if isinstance(found, tuple) else (found, {})
+
+
+class _Loop:
+    """One cell in which a loop of one's own is recorded: its end, and its interrupt.
+
+    An interrupt of such a loop comes anywhere in the student's code, where nobody waits for it. So while the cell runs
+    an interrupt raises `Interrupted`, which is a KeyboardInterrupt, after what was recorded is in a file.
+    """
+
+    def __init__(self, view: LiveTraining, recorder: "Recorder") -> None:
+        self.view, self.recorder, self.stopped = view, recorder, ""
+        self.events: Any = sys.modules["IPython"].get_ipython().events
+        self.events.register("post_run_cell", self.cell_over)
+        self.before: Any = None
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            with suppress(ValueError):  # another thread
+                self.before = signal.signal(signal.SIGINT, self.interrupt)
+
+    def interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        with undisturbed(drop=True):
+            e = self.recorder.experiment
+            self.stopped = f"interrupted after {self.recorder.done}{f' of {e.iterations}' if e else ''} iterations"
+            recording = self.recorder.recording(self.stopped)
+            told = kept_sentence(self.stopped, [str(recording.save(file_of(recording)))])
+        raise Interrupted(told)
+
+    def cell_over(self, _result: Any = None) -> None:
+        self.events.unregister("post_run_cell", self.cell_over)
+        if self.before is not None and signal.getsignal(signal.SIGINT) == self.interrupt:
+            signal.signal(signal.SIGINT, self.before)
+        self.view._loop = None
+        if not self.view.over and self.recorder.tape.epoch_end:
+            self.view.end([self.recorder.recording(self.stopped)])

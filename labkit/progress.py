@@ -30,6 +30,15 @@ def kernel_looks() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
+def somebody_could_press() -> bool:
+    """Is there a front end behind the kernel? nbclient, nbconvert and nbgrader run a notebook without one, and say so:
+    nobody can be asked anything."""
+    if not kernel_looks():
+        return False
+    kernel: Any = sys.modules["IPython"].get_ipython().kernel
+    return bool(getattr(kernel, "_allow_stdin", True))
+
+
 class _Bar(tqdm):  # type: ignore[misc]
     def due(self) -> bool:
         """Would an update be displayed now? Only then are its words worth their time."""

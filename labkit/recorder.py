@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from labkit import data
 from labkit.experiments import Experiment
 from labkit.histogram import BINS
+from labkit.interrupts import undisturbed
 from labkit.losses import logits_of_classes, mean_cross_entropy
 from labkit.optimizers import MOMENTS
 from labkit.recording import CHECKPOINT_EPOCHS, PROBE, Origin, Recording, RecordingError
 from labkit.tape import Layout, Probe, Tape
+from labkit.watching import Watch, Watching
 
 BLOCK_ROWS = 128  # iterations whose rows stay on the device before their statistics are taken ...
 BLOCK_BYTES = 64 * 2**20  # ... unless that many do not fit into this
@@ -48,6 +50,9 @@ class Recorder:
     `experiment` and `probe` (inputs, labels) are optional; without a probe batch its rows are NaN. With an
     experiment the probe is the first 250 of its data. A network that keeps what it carries from one time step to the
     next in a list `memory` has the gradients of that recorded, too.
+
+    `watch` is called with the recording so far at the end of an epoch (see `labkit.watching`). With `LiveTraining()`
+    in a notebook, whoever stops the loop is told in which file what was recorded so far is.
     """
 
     def __init__(
@@ -60,9 +65,12 @@ class Recorder:
         loss_function: Callable[[Tensor, Tensor], Tensor] = mean_cross_entropy,
         bins: int = BINS,
         checkpoint_epochs: int = CHECKPOINT_EPOCHS,
+        watch: Watch | None = None,
     ) -> None:
         self.network, self.optimizer, self.experiment = network, optimizer, experiment
         self.loss_function, self.checkpoint_epochs = loss_function, checkpoint_epochs
+        self.watching = Watching(watch)
+        self._attend = getattr(watch, "attend", None)
         self.layout = Layout.of(network)
         named = dict(network.named_parameters())
         self.parameters: list[Tensor] = [named[name] for name in self.layout.names]
@@ -87,7 +95,7 @@ class Recorder:
         self._checkpoint()
 
     @property
-    def _done(self) -> int:
+    def done(self) -> int:
         """Iterations that were recorded."""
         return self.tape.iterations + self._filled
 
@@ -100,6 +108,12 @@ class Recorder:
         """
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise RecordingError("recorder.step needs the loss as a tensor with one number: pass the mean loss")
+        if self._attend is not None:
+            self._attend(self)
+        with undisturbed():
+            self._record(loss, clip_factor)
+
+    def _record(self, loss: Tensor, clip_factor: float | Sequence[float]) -> None:
         row = self._filled
         gradients = [self._without(p) if p.grad is None else p.grad for p in self.parameters]
         # one call for all tensors: twice as fast as torch.cat, and public code lies on it, torch.optim for one
@@ -108,7 +122,7 @@ class Recorder:
         self._losses.append(loss.detach())
         self._clips.append(self._by_layer(clip_factor))
         self._filled, self._last = row + 1, row
-        if self._done == 1:
+        if self.done == 1:
             self._check_first_step()
             self._checkpoint()
         if self._filled == len(self._gradients):
@@ -126,21 +140,31 @@ class Recorder:
 
     def end_epoch(self) -> None:
         """End an epoch: take histograms, the probe batch and a checkpoint."""
-        if self._done == (self.tape.epoch_end[-1] if self.tape.epoch_end else 0):
+        if self.done == (self.tape.epoch_end[-1] if self.tape.epoch_end else 0):
             raise RecordingError("this epoch recorded no iteration: call recorder.step(loss) in the loop over batches")
-        self.tape.epoch(self._done, self._gradients[self._last])
-        self._take_probe()
-        due = len(self.tape.epoch_end) % self.checkpoint_epochs == 0
-        if due and self.tape.last_checkpoint != self._done:  # an epoch may have one iteration
-            self._checkpoint()
+        with undisturbed():
+            self.tape.epoch(self.done, self._gradients[self._last])
+            self._take_probe()
+            due = len(self.tape.epoch_end) % self.checkpoint_epochs == 0
+            if due and self.tape.last_checkpoint != self.done:  # an epoch may have one iteration
+                self._checkpoint()
+        last = self.experiment is not None and len(self.tape.epoch_end) >= self.experiment.epochs
+        self.watching.look(last, lambda latest: [self.recording("still running", latest=latest)])
+        if last:
+            self.watching.end([self.recording()])
 
-    def recording(self, stopped: str = "") -> Recording:
-        """What was recorded so far. `stopped` says why the run ended early, if it did."""
+    def recording(self, stopped: str = "", *, latest: bool = False) -> Recording:
+        """What was recorded so far. `stopped` says why the run ended early, if it did; `latest` leaves all checkpoints
+        but the first and the latest out, and is many times cheaper."""
+        with undisturbed():
+            return self._recording(stopped, latest)
+
+    def _recording(self, stopped: str, latest: bool) -> Recording:
         self._flush()
-        early = self.tape.last_checkpoint != self._done
+        early = self.tape.last_checkpoint != self.done
         if early:
             self._checkpoint()
-        found = self.tape.recording(0, self._origin(stopped))
+        found = self.tape.recording(0, self._origin(stopped), latest)
         if early:  # the loop may go on: looking at it must not leave a checkpoint behind
             self.tape.checkpoints.pop()
         return found
@@ -151,7 +175,7 @@ class Recorder:
 
     def _without(self, parameter: Tensor) -> Tensor:
         """The gradient of a parameter that has none."""
-        if parameter.requires_grad and self._done == 0:
+        if parameter.requires_grad and self.done == 0:
             raise RecordingError(
                 "a parameter has no gradient: call loss.backward() before recorder.step(loss), and zero_grad() after it"
             )
@@ -189,7 +213,7 @@ class Recorder:
     def _checkpoint(self) -> None:
         state = getattr(self.optimizer, "state", {})
         moments = [self._flat([state.get(p, {}).get(name) for p in self.parameters]) for name in self._moments()]
-        self.tape.checkpoint(self._done, self._weights[self._filled], moments)
+        self.tape.checkpoint(self.done, self._weights[self._filled], moments)
 
     def _moments(self) -> tuple[str, ...]:
         """Names of the optimiser's tensors that have the parameters' shapes; known from the first step on."""

@@ -291,8 +291,9 @@ class Tape:
         found = [counts(stack, end, self.bins) for stack, end in zip(stacks, ends, strict=True)]
         return torch.cat(found, dim=1).flatten(1, 2).cpu().numpy().astype(np.float64)
 
-    def recording(self, network: int, origin: Origin) -> Recording:
-        """The recording of one of the K networks."""
+    def recording(self, network: int, origin: Origin, latest: bool = False) -> Recording:
+        """The recording of one of the K networks. `latest` has it hold the first and the latest checkpoint alone, which
+        is all that a look during training needs: the checkpoints are most of a recording."""
         self._take_probes()
         self._take_last_gradients()
         self._take_checkpoints()
@@ -300,6 +301,7 @@ class Tape:
         # an interrupt may fall between the end of an epoch and its probe row: then the epoch has not ended
         epochs = min(len(self.epochs), len(self.weight_bins.counts) - 1)
         rows = slice(network, None, self.networks)  # of an array that goes layer by layer, network by network
+        checkpoints = [self.checkpoints[0], self.checkpoints[-1]] if latest else self.checkpoints
 
         def by_iteration(name: str, *tail: int) -> Array:
             parts = [block[name][:, :, network] if tail else block[name][:, network] for block in self.blocks]
@@ -351,9 +353,9 @@ class Tape:
             weight=by_layer("weight", 2),
             weight_counts=common(self.weight_bins),
             weight_range=self.weight_bins.range[rows].astype(dtype),
-            checkpoint_iteration=np.array([at for at, _ in self.checkpoints], dtype=np.int64),
-            checkpoint_parameters=np.stack([kept[network, 0] for _, kept in self.checkpoints]).astype(dtype),
-            checkpoint_moments=np.stack([kept[network, 1:] for _, kept in self.checkpoints]).astype(dtype),
+            checkpoint_iteration=np.array([at for at, _ in checkpoints], dtype=np.int64),
+            checkpoint_parameters=np.stack([kept[network, 0] for _, kept in checkpoints]).astype(dtype),
+            checkpoint_moments=np.stack([kept[network, 1:] for _, kept in checkpoints]).astype(dtype),
         )
 
 

@@ -1,7 +1,7 @@
 """train(experiment) -> Recording: the way through the epochs, whoever computes them (see `labkit.engines`)."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,17 +11,16 @@ from tqdm import tqdm
 from labkit import dense
 from labkit.engines import ByAutograd, Engine, SideBySide
 from labkit.experiments import Experiment, ExperimentError
+from labkit.interrupts import Interrupted, file_of, kept_sentence, undisturbed
 from labkit.progress import bar
 from labkit.recording import Recording, RecordingError
+from labkit.watching import Watch, Watching
+
+__all__ = ["Interrupted", "Watch", "train", "train_many"]
 
 SMALL = 2**24  # multiplications of the largest layer in one mini-batch, below which one thread is faster
-Watch = Callable[[list[Recording]], None]
 # What networks that are trained side by side may differ in: they share data, mini-batches and steps.
 _OWN = {"name": "", "student": "", "activation": "relu", "initialisation": "glorot_uniform", "gain": 1.0}
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training was interrupted; the message says where what was recorded so far is."""
 
 
 def train(
@@ -36,9 +35,9 @@ def train(
 
     With `save`, the recording is written there; when that file already holds this very experiment, run to its end,
     it is read instead of trained again. `device` is a GPU where there is one, else the CPU. `watch` is called with
-    the recordings so far at the end of every epoch; one that has a method `due` only when that says so, and at the
-    last epoch. An interrupt keeps what was recorded so far in a file that says so. A loss that is not finite ends the
-    run; the recording keeps it and says so.
+    the recordings so far at the end of every epoch (see `labkit.watching`); `LiveTraining()` is one that shows them
+    while they grow. An interrupt keeps what was recorded so far in a file that says so. A loss that is not finite ends
+    the run; the recording keeps it and says so.
     """
     return train_many([experiment], None if save is None else [save], device=device, watch=watch, progress=progress)[0]
 
@@ -125,7 +124,8 @@ class _Run:
     """The way through the epochs: bar, watch, interrupt, files."""
 
     def __init__(self, engine: Engine, watch: Watch | None, progress: bool) -> None:
-        self.engine, self.watch, self.progress = engine, watch, progress
+        self.engine, self.watching = engine, Watching(watch)
+        self.progress = progress and not self.watching.live
         self.first = engine.experiments[0]
         self.stopped = ""
 
@@ -133,23 +133,36 @@ class _Run:
         try:
             with _one_thread(self.first):
                 self._train()
-                recordings = self.engine.recordings(self.stopped, finished=True)
         except KeyboardInterrupt:
-            raise Interrupted(self._keep(paths)) from None
+            with undisturbed(drop=True):  # who is impatient presses twice
+                told = self._keep(paths)
+            raise Interrupted(told) from None
+        except BaseException as error:
+            with suppress(Exception):
+                self.watching.end(self.engine.recordings(f"broken off by {type(error).__name__}"))
+            raise
+        with undisturbed(drop=True):  # all is done but to keep it
+            return self._finish(paths)
+
+    def _finish(self, paths: Sequence[Path | None]) -> list[Recording]:
+        with _one_thread(self.first):
+            recordings = self.engine.recordings(self.stopped, finished=True)
         for recording, path in zip(recordings, paths, strict=True):
             if path is not None:
                 recording.save(path)
+        self.watching.end(recordings)
         if self.stopped:
             tqdm.write(f"{self.first.name}: training stopped, {self.stopped}; the recording keeps what happened")
         return recordings
 
     def _keep(self, paths: Sequence[Path | None]) -> str:
         self.stopped = f"interrupted after {self.engine.done} of {self.first.iterations} iterations"
-        kept = []
-        for recording, path in zip(self.engine.recordings(self.stopped), paths, strict=True):
-            fallback = Path(f"{recording.name.replace('/', '-')}-interrupted.safetensors")
-            kept.append(str(recording.save(path or fallback)))
-        return f"{self.stopped}: what was recorded so far is in {' and '.join(kept)}"
+        recordings = self.engine.recordings(self.stopped)
+        kept = [
+            str(recording.save(path or file_of(recording))) for recording, path in zip(recordings, paths, strict=True)
+        ]
+        self.watching.end(recordings)
+        return kept_sentence(self.stopped, kept)
 
     def _train(self) -> None:
         engine, e = self.engine, self.first
@@ -162,16 +175,10 @@ class _Run:
                 shown.update(e.iterations_per_epoch)
                 if not engine.still_finite():
                     self.stopped = f"the loss is not finite since epoch {epoch + 1}"
-                if self.watch and self._due(epoch):
-                    self.watch(engine.recordings("still running"))
+                last = bool(self.stopped) or epoch + 1 == e.epochs
+                self.watching.look(last, lambda latest: engine.recordings("still running", latest=latest))
                 if self.stopped:
                     return
-
-    def _due(self, epoch: int) -> bool:
-        """Does the watch want to see this epoch? The last one is shown in any case."""
-        last = self.stopped or epoch + 1 == self.first.epochs
-        asks = getattr(self.watch, "due", None)
-        return bool(last or asks is None or asks())
 
     def _postfix(self, epoch: int) -> str:
         losses, ratios = [], []

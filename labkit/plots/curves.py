@@ -50,6 +50,7 @@ from labkit.plots.words import (
 )
 from labkit.recording import Array, Recording
 
+LOSS = "Mean cross-entropy of the mini-batch (nats)"
 MOST_TILES = 9  # layers with a tile of their own
 NOISE = "rounding noise: share of iterations within the floor"
 SMALL = 0.064  # inches that a small letter takes
@@ -77,7 +78,7 @@ def losses(recordings: Recordings, *, axes: Axes | None = None) -> Figure:
     mark_breakdowns(axes, found, [n.recording.loss for n in found])
     frame(axes)
     count_from(axes.xaxis)
-    axes.set(xlabel="Iteration", ylabel="Mean cross-entropy of the mini-batch (nats)", yscale=scale)
+    axes.set(xlabel="Iteration", ylabel=LOSS, yscale=scale)
     if scale == "linear":
         axes.set_ylim(bottom=0)
     axes.legend(frameon=False)

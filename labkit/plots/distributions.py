@@ -52,7 +52,11 @@ def gradient_distributions(
     network = _ready([recording], source, get_args(Source))[0]
     if xlim == "default":
         xlim = MATLAB_XLIM if source == "batch" else None
-    return _waterfalls(network, source, xlim, figure, f"Gradient Distributions with {network.label} Layers")
+    return _waterfalls(network, source, xlim, figure, heading(network))
+
+
+def heading(network: Network) -> str:
+    return f"Gradient Distributions with {network.label} Layers"
 
 
 def weight_distributions(recording: Recording, *, figure: Figure | SubFigure | None = None) -> Figure:
@@ -77,12 +81,12 @@ def _waterfalls(
     if figure is None:
         scale = min(1.0, 12.0 / (4.9 * columns))  # wide figures are shown smaller, and their letters with them
         figure = LabFigure(4.9 * scale * columns, 3.75 * scale * rows + 0.7)
-    title(figure, words, _what([network], source) + chosen_told(len(recording.layers), MOST_TILES))
+    title(figure, words, what_is_counted([network], source) + chosen_told(len(recording.layers), MOST_TILES))
     for place, k in enumerate(shown):
         axes = _tile(figure, place, rows, columns)
         axes.set_title(weights_of(recording.layers[k]), y=1.02, fontsize=11)
         _waterfall(axes, recording, source, k, xlim)
-    return describe(figure, _spread(network, source))
+    return describe(figure, spread(network, source))
 
 
 def _ready(
@@ -100,7 +104,7 @@ def _ready(
     return found
 
 
-def _what(found: Sequence[Network], source: Histogram) -> str:
+def what_is_counted(found: Sequence[Network], source: Histogram) -> str:
     """Which images and which bins the histograms have, and whether their gradients are what clipping left."""
     recording = found[0].recording
     if source == "weights":
@@ -115,7 +119,7 @@ def _what(found: Sequence[Network], source: Histogram) -> str:
     return f"dloss/dW on {images}, {bins}{after_clipping(found)}"
 
 
-def _histograms(recording: Recording, source: Histogram, layer: int) -> tuple[Array, Array, Array]:
+def histograms(recording: Recording, source: Histogram, layer: int) -> tuple[Array, Array, Array]:
     """Epochs (R,), outer edges (R, 2) and counts (R, B) of one layer."""
     if source == "batch":
         epochs, edges = np.arange(1, recording.epochs + 1), recording.batch_range[:, layer]
@@ -143,7 +147,7 @@ def _tile(figure: Figure | SubFigure, k: int, rows: int, columns: int) -> Any:
 def _waterfall(
     axes: Any, recording: Recording, source: Histogram, layer: int, xlim: tuple[float, float] | None
 ) -> None:
-    epochs, edges, counts = _histograms(recording, source, layer)
+    epochs, edges, counts = histograms(recording, source, layer)
     heights = np.log10(1 + counts) if source != "batch" else counts.astype(np.float64)
     middles = [centres(low, high, counts.shape[1]) for low, high in edges]
     low, high = xlim or _fit(middles, counts)
@@ -207,18 +211,18 @@ def _dress(axes: Any, source: Histogram, largest: int) -> None:
         axis.line.set_color("#999999")
 
 
-def _spread(network: Network, source: Histogram) -> str:
+def spread(network: Network, source: Histogram) -> str:
     """The description: how wide the gradients lie in the first and in the last epoch."""
     recording = network.recording
     sizes = []
     for layer in range(len(recording.layers)):
-        _, edges, counts = _histograms(recording, source, layer)
+        _, edges, counts = histograms(recording, source, layer)
         sizes.append([_widest(edges[row], counts[row]) for row in (0, -1)])
     first, last = np.array(sizes).T
     start = "after epoch 1" if source == "batch" else "before training"
     name, value = ("Weight", "weight") if source == "weights" else ("Gradient", "gradient")
     return (
-        f"{name} distributions of the {network.label} network per layer, {_what([network], source)}. "
+        f"{name} distributions of the {network.label} network per layer, {what_is_counted([network], source)}. "
         f"Largest |{value}| (bin edge) {start}: {listed(recording.layers, first)}; "
         f"after epoch {recording.epochs}: {listed(recording.layers, last)}. "
         f"{start.capitalize()} that of {recording.layers[0]} is {ratio(first[0], first[-1])} "
@@ -251,7 +255,7 @@ def distribution_heatmap(
         figure, len(shown), len(found), 4.6, 1.75,
         sharex=True, sharey="row", margins=(0.95, 1.1, 0.6, 0.95), grid={"wspace": 0.06, "hspace": 0.28},
     )  # fmt: skip
-    title(figure, f"{name} Distributions", _what(found, source) + chosen_told(len(layers), MOST_ROWS))
+    title(figure, f"{name} Distributions", what_is_counted(found, source) + chosen_told(len(layers), MOST_ROWS))
     for row, layer in zip(grid, shown, strict=True):
         _heat_row(figure, row, found, source, layer, layers[layer])
     for axes, network in zip(grid[0], found, strict=True):
@@ -259,13 +263,13 @@ def distribution_heatmap(
     for axes in grid[-1]:
         axes.set_xlabel("Epoch", fontsize=9)
         count_from(axes.xaxis)
-    return describe(figure, " ".join(["Heat maps.", *(_spread(network, source) for network in found)]))
+    return describe(figure, " ".join(["Heat maps.", *(spread(network, source) for network in found)]))
 
 
 def _heat_row(
     figure: Figure | SubFigure, row: Any, found: list[Network], source: Histogram, layer: int, name: str
 ) -> None:
-    data = [_histograms(n.recording, source, layer) for n in found]
+    data = [histograms(n.recording, source, layer) for n in found]
     unit = max(float(np.diff(edges).max()) / counts.shape[1] for _, edges, counts in data)
     dense = [counts * unit * counts.shape[1] / np.diff(edges) for _, edges, counts in data]
     norm = LogNorm(1, max(2.0, *(d.max() for d in dense)))

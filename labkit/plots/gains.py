@@ -24,6 +24,11 @@ from labkit.theory.mean_field import mean_slope
 
 SHARE = 0.95  # of the seeds, inside the band
 TICKS = 5
+TITLE, AXIS, ACROSS = "Gain per Layer", "Gain (ratio of mean squares)", "Layer that the gradient reaches"
+FACTOR = "factor on the mean square of dloss/dz from a layer to the one before it"
+MEANING = "below 1 gradients vanish towards the input, above 1 they explode"
+THEORY, BAND = "theory, wide layers", "95 % of seeds at this width, one image"
+NEITHER = "neither vanishes nor explodes"
 
 
 def gain_per_layer(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -> Figure:
@@ -47,14 +52,13 @@ def gain_per_layer(recordings: Recordings, *, figure: Figure | SubFigure | None 
         figure, rows, columns, wide / columns, 3.0 + (room - 1) / rows, sharey=True,
         margins=(1.0, 0.2, room, 1.15), grid={"wspace": 0.08, "hspace": 0.5},
     )  # fmt: skip
-    caption = "factor on the mean square of dloss/dz from a layer to the one before it, at the start, probe batch"
-    title(figure, "Gain per Layer", f"{caption}\nbelow 1 gradients vanish towards the input, above 1 they explode")
+    title(figure, TITLE, f"{FACTOR}, at the start, probe batch\n{MEANING}")
     for axes, network, gains, wanted in zip(grid.flat, found, measured, expected, strict=False):
         _tile(axes, network, gains, wanted)
     for axes in grid.flat[len(found) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
-        axes.set_ylabel("Gain (ratio of mean squares)", fontsize=9)
+        axes.set_ylabel(AXIS, fontsize=9)
     _limits(grid, measured, expected)
     legend_below(figure, handles)
     told = [_told(n, g, e) for n, g, e in zip(found, measured, expected, strict=True)]
@@ -132,7 +136,7 @@ def _tile(axes: Axes, network: Network, gains: Array, expected: Array) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     layer_ticks(axes, layers[:-1], TICKS)
     axes.set_title(network.label, fontsize=11)
-    axes.set_xlabel(axes.get_xlabel().replace("Layer", "Layer that the gradient reaches"), fontsize=9)
+    axes.set_xlabel(axes.get_xlabel().replace("Layer", ACROSS), fontsize=9)
     frame(axes)
     axes.tick_params(axis="x", labelsize=8)
 
@@ -153,9 +157,9 @@ def _handles(runs: int) -> list[Line2D | Patch]:
     found: list[Line2D | Patch] = [Line2D([], [], **dots, label="measured" if runs == 1 else "measured, median")]
     if runs > 1:
         found.append(Line2D([], [], **dots, markersize=3, alpha=0.45, label="each run"))
-    found.append(Line2D([], [], color=COLOURS[1], linewidth=1.8, linestyle=(0, (4, 1.5)), label="theory, wide layers"))
-    found.append(Patch(color=COLOURS[5], alpha=0.35, label="95 % of seeds at this width, one image"))
-    found.append(Line2D([], [], color=GREY, linewidth=0.8, label="neither vanishes nor explodes"))
+    found.append(Line2D([], [], color=COLOURS[1], linewidth=1.8, linestyle=(0, (4, 1.5)), label=THEORY))
+    found.append(Patch(color=COLOURS[5], alpha=0.35, label=BAND))
+    found.append(Line2D([], [], color=GREY, linewidth=0.8, label=NEITHER))
     return found
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from labkit.panels.training import Training
     from labkit.recorder import Recorder
 
-SHARE = 0.03  # of the time so far, at most, goes into looking
+SHARE = 0.05  # of the time so far, at most, goes into looking, which brings forward statistics that are due anyway
 GONE = "no epoch ended: there is nothing to draw"
 
 
@@ -27,7 +27,7 @@ class LiveTraining:
 
     In a notebook it shows progress and time left, the loss, the gain of each layer beside what theory says, and the
     gradients' distributions as they grow epoch by epoch, with a button that stops the training and keeps what was
-    recorded. It looks at an epoch's end, `seconds` apart or more, and looking takes 3 % of the time so far at most.
+    recorded. It looks at an epoch's end, `seconds` apart or more, and looking takes 5 % of the time so far at most.
     When the run is over, however it ended, the distributions' figure takes its place, which a saved notebook keeps.
     Where a notebook runs without a front end only that figure is drawn, and outside a notebook nothing.
     """
@@ -48,8 +48,7 @@ class LiveTraining:
         self._loop: _Loop | None = None
         self._begun = self._next = self._spent = self._asked = 0.0
         if self.live:
-            # loading it takes longer than all looks at a small network: not in the middle of a training
-            import labkit.panels.training  # noqa: F401
+            _load()  # it takes longer than all looks at a small network: not in the middle of a training
 
     @property
     def live(self) -> bool:
@@ -115,15 +114,16 @@ class LiveTraining:
         if not self._same(recordings):
             self._begin(recordings)
         self._recordings = recordings
-        if self._panel is None:
+        opens = self._panel is None
+        if opens:
             self._open(recordings)
         assert self._panel is not None
         self._panel.more(recordings)
         now = time.perf_counter()
-        took = now - started
-        self._spent, self._asked = self._spent + took, 0.0
-        # with one more like this, looking has had its share by then
-        self._next = max(now + self.seconds, self._begun + (self._spent + took) / SHARE)
+        took, self._asked = now - started, 0.0
+        # opening it happens once; with one more look like this, looking has had its share by then
+        self._spent += 0 if opens else took
+        self._next = max(now + self.seconds, self._begun + (self._spent + (0 if opens else took)) / SHARE)
 
     def _same(self, recordings: Sequence[Recording]) -> bool:
         """Is it the run of the last look, further on?"""
@@ -171,6 +171,16 @@ class LiveTraining:
 
 
 LiveDistributions = LiveTraining
+
+
+def _load() -> None:
+    import labkit.deltas
+    import labkit.panels.training
+    from labkit import theory
+
+    labkit.deltas.warm_up()
+    for activation in ("sigmoid", "tanh"):  # whose table of the mean field is kept
+        theory.fixed_point(activation, 1.0)
 
 
 def _bundle(panel: Any) -> tuple[dict[str, Any], dict[str, Any]]:

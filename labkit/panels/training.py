@@ -140,15 +140,16 @@ class News:
     rows: int = 0  # of histograms that were told
     ranges: list[bytes] = field(default_factory=list)  # of the probe batch's bins when they were
     deltas: list[Deltas] = field(default_factory=list)
+    expected: list[list[float]] = field(default_factory=list)  # theory's gains of each network, where it has them
 
     def since(self, recordings: Sequence[Recording]) -> Part:
         """The next part; all numbers are those of the recordings."""
         found = known(recordings)
         if self.source == "probe" and (ranges := [r.probe_range.tobytes() for r in recordings]) != self.ranges:
             self.ranges, self.rows = ranges, 0  # the bins became wider: all counts are other ones
-        plain = theorised(recordings)
-        if plain and not self.deltas:
+        if self.iterations == 0 and (plain := theorised(recordings)):
             self.deltas = [Deltas(e) for e in plain]
+            self.expected = [gains.expected_gains(e).tolist() for e in plain]
         sizes = self._sizes(recordings, -1)
         ones = [self._one(n, sizes[k]) for k, n in enumerate(found)]
         part = {
@@ -159,7 +160,7 @@ class News:
             "elapsed": recordings[0].origin.wall_time,
             "log": far_apart([r.loss for r in recordings]),
             "networks": ones,
-            "told": told(found, sizes, bool(plain)),
+            "told": told(found, sizes, self.expected),
         }
         if self.iterations == 0:
             for k, first in enumerate(self._sizes(recordings, 0)):
@@ -191,30 +192,26 @@ class News:
         }
 
 
-def told(found: Sequence[Network], sizes: Sequence[Sequence[float]], plain: bool) -> dict[str, str]:
+def told(
+    found: Sequence[Network], sizes: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]
+) -> dict[str, str]:
     """What the loss and the gains show, in words."""
     losses = [
         f"{n.label}: {number(float(n.recording.loss[0]))} at iteration 1, {number(float(n.recording.loss[-1]))} at "
         f"{n.recording.iterations:,}."
         for n in found
     ]
-    if plain:
+    if expected:
         words = [
-            f"{n.label}: into {listed(n.recording.layers[:-1], s)}; theory, at the start, "
-            f"{listed(n.recording.layers[:-1], gains.expected_gains(_experiment(n)))}."
-            for n, s in zip(found, sizes, strict=True)
+            f"{n.label}: into {listed(n.recording.layers[:-1], now)}; theory, at the start, "
+            f"{listed(n.recording.layers[:-1], theory)}."
+            for n, now, theory in zip(found, sizes, expected, strict=True)
         ]
         start = f"Gain per layer after epoch {found[0].recording.epochs}, log scale."
     else:
         words = [f"{n.label} {listed(n.recording.layers, s)}." for n, s in zip(found, sizes, strict=True)]
         start = f"{SIZE} per layer at iteration {found[0].recording.iterations:,}, log scale."
     return {"loss": " ".join(["Loss against iteration.", *losses]), "gains": " ".join([start, *words])}
-
-
-def _experiment(network: Network) -> Experiment:
-    e = network.recording.origin.experiment
-    assert e is not None  # theorised() found one for each
-    return e
 
 
 class Training(Panel, script="training"):

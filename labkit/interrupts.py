@@ -12,7 +12,8 @@ class Interrupted(KeyboardInterrupt):
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows: whoever stops a training knows where, so the sentence is enough."""
-        return [f"Interrupted: {self}"]
+        told = str(self)
+        return [told[:1].upper() + told[1:]]
 
 
 class undisturbed:

@@ -206,7 +206,7 @@ const frame = (picture, box, { x, y, log, across, up, xticks, yticks, labels = t
   pen.strokeRect(left + 0.5, top + 0.5, right - left - 1, bottom - top - 1);
   for (const [v, words] of xticks) picture.text(words, px(v), bottom + 13, { align: "center", colour: picture.faint });
   picture.text(across, (left + right) / 2, bottom + 28, { align: "center" });
-  if (labels) picture.text(up, 11, (top + bottom) / 2, { align: "center", turn: -Math.PI / 2 });
+  if (labels) picture.text(up, 11, (picture.height - 10) / 2, { align: "center", turn: -Math.PI / 2 });
   return [px, py];
 };
 
@@ -233,6 +233,7 @@ const legend = (picture, entries, x, y, room) => {
     picture.text(words, at + 26, y);
     at += wide;
   }
+  return y;
 };
 
 const stroke = (picture, colour, dash, width = 2) => (x, y) => {
@@ -242,6 +243,12 @@ const stroke = (picture, colour, dash, width = 2) => (x, y) => {
   pen.setLineDash(dash.map((part) => part * width));
   polyline(pen, [[x, y], [x + 22, y]]);
   pen.setLineDash([]);
+};
+
+// How far an axis of time reaches: it doubles as the run grows, so that a long run's first epochs can be seen.
+const horizon = (now, most) => {
+  const ahead = Math.max(16, 2 ** Math.ceil(Math.log2(now + 1)));
+  return most ? Math.max(now, Math.min(ahead, most)) : ahead;
 };
 
 const drawLoss = (picture, story, start) => {
@@ -254,8 +261,13 @@ const drawLoss = (picture, story, start) => {
   const top = Number.isFinite(most) && most > 0 ? most * (log ? 2 : 1.05) : 1;
   const y = log ? [least / 2, top] : [0, top];
   const done = story.latest.done;
-  const x = [1, Math.max(start.iterations ?? done, 2)];
-  const box = [56, 24, picture.width - 10, picture.height - 34];
+  const each = done / Math.max(story.latest.epoch, 1);
+  const x = [1, Math.max(done, Math.round(horizon(story.latest.epoch, start.epochs) * each), 2)];
+  const entries = story.networks.map((n) => ({
+    words: n.said.label, draw: stroke(picture, picture.colour(n.said.colour), n.said.dash),
+  }));
+  const head = legend(picture, entries, 56, 14, picture.width) + 10;
+  const box = [56, head, picture.width - 22, picture.height - 34];
   const [px, py] = frame(picture, box, {
     x, y, log, across: start.loss.x, up: start.loss.y,
     xticks: ticks(0, x[1], 5).filter((v) => v >= 1).map((v) => [v, v.toLocaleString("en")]),
@@ -277,10 +289,6 @@ const drawLoss = (picture, story, start) => {
     polyline(pen, runningMedian(n.loss, window_).map(([at, v]) => [px(at), usable(v) ? py(v) : NaN]));
     pen.setLineDash([]);
   });
-  const entries = story.networks.map((n) => ({
-    words: n.said.label, draw: stroke(picture, picture.colour(n.said.colour), n.said.dash),
-  }));
-  legend(picture, entries, 56, 14, picture.width);
   picture.say(start.loss.title, start.loss.caption, story.latest.told.loss);
 };
 
@@ -308,10 +316,24 @@ const drawGains = (picture, story, start) => {
   const [left, gap] = [56, 10];
   const wide = (picture.width - left - 10 - gap * (count - 1)) / count;
   const marks = [picture.colour("#0072B2"), picture.colour("#D55E00"), picture.colour("#56B4E9")];
+  const entries = words.measured.map((what, latest) => ({
+    words: what, draw: (x, y) => dot(picture, x + 11, y, marks[0], latest),
+  }));
+  if (words.theory) {
+    entries.push({ words: words.theory, draw: stroke(picture, marks[1], [4, 1.5]) });
+    entries.push({ words: words.band, draw: (x, y) => {
+      pen.globalAlpha = 0.35;
+      pen.fillStyle = marks[2];
+      pen.fillRect(x, y - 5, 22, 10);
+      pen.globalAlpha = 1;
+    } });
+    entries.push({ words: words.neither, draw: stroke(picture, picture.faint, [], 1) });
+  }
+  const head = legend(picture, entries, 8, 12, picture.width) + 32;
   story.networks.forEach((n, k) => {
     const layers = n.sizes.length;
     const from = left + k * (wide + gap);
-    const box = [from, 52, from + wide, picture.height - 34];
+    const box = [from, head, from + wide, picture.height - 34];
     const most = Math.max(2, Math.floor(wide / 40));
     const step = Math.ceil(layers / most);
     const [px, py] = frame(picture, box, {
@@ -336,22 +358,8 @@ const drawGains = (picture, story, start) => {
       sizes.forEach((v, at) => fine(v) && dot(picture, px(at), py(v), marks[0], latest));
     });
     pen.restore();
-    picture.text(n.said.label, (box[0] + box[2]) / 2, 47, { align: "center" });
+    picture.text(n.said.label, (box[0] + box[2]) / 2, head - 6, { align: "center" });
   });
-  const entries = words.measured.map((what, latest) => ({
-    words: what, draw: (x, y) => dot(picture, x + 11, y, marks[0], latest),
-  }));
-  if (words.theory) {
-    entries.push({ words: words.theory, draw: stroke(picture, marks[1], [4, 1.5]) });
-    entries.push({ words: words.band, draw: (x, y) => {
-      pen.globalAlpha = 0.35;
-      pen.fillStyle = marks[2];
-      pen.fillRect(x, y - 5, 22, 10);
-      pen.globalAlpha = 1;
-    } });
-    entries.push({ words: words.neither, draw: stroke(picture, picture.faint, [], 1) });
-  }
-  legend(picture, entries, 8, 12, picture.width);
   const clipped = story.networks.map((n) => n.sent.clipped)[0];
   picture.say(words.title, words.caption + (words.theory ? "" : clipped), story.latest.told.gains);
 };
@@ -436,26 +444,34 @@ const drawTile = (picture, n, k, [left, top, wide, high], start) => {
   const reach = start.limits ? start.limits[1] : reachOf(layers);
   const limits = [-reach, reach];
   const firstEpoch = start.source === "batch" ? 1 : 0;
-  const last = Math.max(start.epochs ?? 0, n.slices.at(-1).epoch, firstEpoch + 1);
+  const last = Math.max(horizon(n.slices.at(-1).epoch, start.epochs), firstEpoch + 1);
   let largest = 0;
   for (const { counts } of layers) for (const count of counts) if (count > largest) largest = count;
   const ceiling = Math.max(heightOf(largest, start.source), 1);
-  const scale = Math.min(wide / 6.9, high / 6.1);
-  const project = (x, epoch, z) => {
+  const unit = (x, epoch, z) => {
     const p = [
       ((x - limits[0]) / (limits[1] - limits[0]) - 0.5) * BOX[0],
       ((epoch - firstEpoch) / (last - firstEpoch) - 0.5) * BOX[1],
       (z / ceiling - 0.5) * BOX[2],
     ];
     const along = (axis) => axis[0] * p[0] + axis[1] * p[1] + axis[2] * p[2];
-    return [left + wide * 0.53 + scale * along(RIGHT), top + high * 0.47 - scale * along(UP)];
+    return [along(RIGHT), along(UP)];
+  };
+  const corners = limits.flatMap((x) => [firstEpoch, last].flatMap((e) => [0, ceiling].map((z) => unit(x, e, z))));
+  const [xs, ys] = [corners.map(([x]) => x), corners.map(([, y]) => y)];
+  const [west, east, south, north] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const scale = Math.min((wide - 76) / (east - west), (high - 34) / (north - south));
+  const [midX, midY] = [left + wide / 2 - 6, top + 8 + (high - 34) / 2];
+  const project = (x, epoch, z) => {
+    const [px, py] = unit(x, epoch, z);
+    return [midX + scale * (px - (west + east) / 2), midY - scale * (py - (south + north) / 2)];
   };
   drawBox(picture, project, limits, [firstEpoch, last], [largest, ceiling], start);
   for (const { epoch, layers: all } of spread(n.slices, SLICES)) drawSlice(picture, all[k], epoch, project, limits, last, start);
   const outside = beyond(layers, limits);
   if (outside) {
-    picture.text(`${Number(outside.toPrecision(2))} % lie beyond`, left, top + 10, { colour: picture.faint });
-    picture.text("the limits", left, top + 22, { colour: picture.faint });
+    picture.text(`${Number(outside.toPrecision(2))} % lie beyond`, left, top + 6, { colour: picture.faint });
+    picture.text("the limits", left, top + 18, { colour: picture.faint });
   }
 };
 
@@ -474,16 +490,16 @@ const drawBox = (picture, project, [low, high], [first, last], [largest, ceiling
     picture.text(words, x + dx, y + dy, { align, base: "middle", colour: picture.faint });
   };
   const [gradients, epochs, counts] = start.axes;
-  for (const v of [low, 0, high]) said(short(v), [v, last, 0], 4, 10, "center");
-  said(gradients, [low / 2 + high / 2, last, 0], -16, 24, "center");
-  for (const v of ticks(first, last, 4)) if (v > first && v < last) said(short(v), [low, v, 0], 6, 5, "left");
-  said(epochs, [low, (first + last) / 2, 0], 24, 16, "left");
+  for (const v of [low, 0, high]) said(short(v), [v, last, 0], -4, 7, "right");
+  said(gradients, [low * 0.4 + high * 0.6, last, 0], -26, 22, "center");
+  for (const v of ticks(first, last, 4)) if (v > first && v <= last) said(v.toLocaleString("en"), [low, v, 0], 5, 6, "left");
+  said(epochs, [low, first * 0.55 + last * 0.45, 0], 26, 18, "left");
   const marks =
     start.source === "batch"
       ? ticks(0, ceiling, 3).map((v) => [v, short(v)])
       : [10, 100, 1000, 1e4, 1e5].filter((m) => m <= largest).map((m) => [Math.log10(1 + m), m.toLocaleString("en")]);
-  for (const [v, words] of marks) if (v > 0) said(words, [high, last, v], -4, 0, "right");
-  said(counts, [high, last, ceiling], 0, -9, "center");
+  for (const [v, words] of marks) if (v > 0) said(words, [low, first, v], 5, 0, "left");
+  said(counts, [low, first, ceiling], 0, -9, "center");
 };
 
 const drawSlice = (picture, { counts, low, high }, epoch, project, limits, last, start) => {
@@ -506,7 +522,8 @@ const drawSlice = (picture, { counts, low, high }, epoch, project, limits, last,
   const to = middle(counts.length - 1);
   if (to < limits[1]) points.push([to, 0]);
   points.push([limits[1], 0]);
-  const shade = start.shades[Math.round((epoch / last) * (start.shades.length - 1))] ?? start.shades.at(-1);
+  const share = epoch / Math.max(start.epochs ?? last, epoch);
+  const shade = picture.colour(start.shades[Math.round(share * (start.shades.length - 1))]);
   pen.beginPath();
   points.forEach(([x, z], k) => {
     const [sx, sy] = project(x, epoch, z);
@@ -556,8 +573,8 @@ function render({ model, el }) {
   root.append(head, said, spoken, figures);
   el.append(root);
 
-  const loss = new Picture(figures, 260);
-  const gains = new Picture(figures, 260);
+  const loss = new Picture(figures, 280);
+  const gains = new Picture(figures, 280);
   const falls = story.networks.map((n) => new Picture(figures, n.said.tiles.length > 4 ? 480 : 400, true));
   let [asked, heard] = [0, -SPOKEN];
 

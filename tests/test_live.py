@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from test_plots import recorded
 
 from labkit import plots
-from labkit.live import SHARE, LiveDistributions
+from labkit.live import SHARE, LiveDistributions, LiveTraining
 
 
 @pytest.fixture
@@ -56,103 +56,120 @@ def test_real_kernel_shows_a_figure_once(tmp_path, magic):
     assert page.count("<img") == 1
 
 
+class Panel:
+    """In the place of the widget: a look at it takes what the test says."""
+
+    def __init__(self, now, costs):
+        self.now, self.costs, self.told, self.closed = now, costs, [], False
+
+    def more(self, recordings, over=""):
+        self.now["is"] += self.costs
+        self.told.append((recordings[0].epochs, over))
+
+    def close(self):
+        self.closed = True
+
+
 @pytest.fixture
 def clock(monkeypatch):
-    """The time that the live view reads, and a picture that costs what the test says."""
-    now = {"is": 0.0, "costs": 0.0}
+    """The time that the live view reads, its panels, and what a look costs."""
+    now = {"is": 0.0, "costs": 0.0, "panels": []}
 
-    def costly(self):
-        now["is"] += now["costs"]
-        return {} if now["costs"] else drawn(self)
+    def opens(self, _recordings):
+        self._panel = Panel(now, now["costs"])
+        now["panels"].append(self._panel)
+        self._show({"text/plain": "a widget"}, {})
 
-    drawn = LiveDistributions.figure
     monkeypatch.setattr("labkit.live.time.perf_counter", lambda: now["is"])
-    monkeypatch.setattr(LiveDistributions, "figure", costly)
+    monkeypatch.setattr(LiveTraining, "_open", opens)
+    monkeypatch.setattr(plots.LabFigure.png, "__defaults__", (48,))
     return now
 
 
-def test_live_view_leaves_the_first_epochs_out_and_always_draws_the_last(clock, shell):
-    _, publisher = shell
-    live = LiveDistributions()
-    for epoch, moment in ((1, 0.0), (1, 0.3), (2, 0.6), (2, 0.9), (2, 1.2), (3, 1.3)):
-        clock["is"] = moment
-        live([recorded(epochs=epoch)])
-    told = [output["data"]["text/plain"] for output in publisher.outputs]
-    assert [f"after epoch {epoch}" in text for epoch, text in zip((2, 2, 3), told, strict=True)] == [True] * 3
-    assert [bool(output.get("update")) for output in publisher.outputs] == [False, True, True]
-    assert len({output["transient"]["display_id"] for output in publisher.outputs}) == 1
-
-
-@pytest.mark.parametrize("costs", [0.001, 0.05, 0.4, 3])
-def test_drawings_take_their_share_of_the_time_and_no_more(clock, shell, costs, monkeypatch):
-    _, publisher = shell
-    live, clock["costs"], recording = LiveDistributions(), costs, recorded(epochs=2)
-    monkeypatch.setattr(LiveDistributions, "figure", lambda _: clock.update({"is": clock["is"] + costs}) or Blank())
-    live([recording])
-    while clock["is"] < 25:
+@pytest.mark.parametrize("costs", [0.001, 0.01, 0.05, 0.4])
+def test_looks_take_their_share_of_the_time_and_no_more(clock, shell, costs):
+    live, recording = LiveTraining(), recorded(epochs=2)
+    clock["costs"], looks = costs, 0
+    while clock["is"] < 60:
         clock["is"] += 0.1
         if live.due():
             live([recording])
-            # a first drawing may turn out to be dearer than all the time before it
-            assert costs * (len(publisher.outputs) - 1) <= SHARE * clock["is"]
-    assert len(publisher.outputs) >= 0.6 * min(25 / (0.6 + costs), SHARE * 25 / costs)
+            looks += 1
+            # opening it comes once, and a first look may turn out to be dearer than all the time before it
+            assert costs * (looks - 2) <= SHARE * clock["is"]
+    assert looks >= 0.6 * min(60 / (live.seconds + 0.1 + costs), SHARE * 60 / costs)
 
 
-class Blank:
-    def bundle(self, _):
-        return {"text/plain": ""}
-
-    def metadata(self):
-        return {}
-
-
-def test_where_nobody_looks_only_the_last_epoch_is_drawn(clock, shell):
-    running, publisher = shell
-    running.kernel = None
-    live = LiveDistributions(seconds=0)
-    for moment, epoch in enumerate((1, 2, 2, 3)):
+def test_the_figure_takes_the_place_of_the_view_and_an_update_of_it(clock, shell):
+    _, publisher = shell
+    live = LiveTraining(seconds=0)
+    for moment, epoch in enumerate((1, 2)):
         clock["is"] = moment
-        assert not live.due()
         live([recorded(epochs=epoch)])
-    assert len(publisher.outputs) == 1
+    live.end([recorded(epochs=3)])
+    (panel,) = clock["panels"]
+    assert (panel.told, panel.closed) == ([(1, ""), (2, ""), (3, "done")], True)
+    assert [bool(output.get("update")) for output in publisher.outputs] == [False, True]
+    assert len({output["transient"]["display_id"] for output in publisher.outputs}) == 1
+    assert "after epoch 3" in publisher.outputs[-1]["data"]["text/plain"]
 
 
-def test_live_view_starts_anew_for_another_run(clock, shell):
+def test_another_run_has_a_place_of_its_own_even_when_it_is_the_same_experiment(clock, shell):
     _, publisher = shell
-    live = LiveDistributions(seconds=0)
-    for moment, activation in enumerate(("relu", "relu", "sigmoid", "sigmoid")):
-        clock["is"] = moment
+    live = LiveTraining(seconds=0)
+    for activation in ("relu", "relu", "sigmoid"):
         live([recorded(activation, epochs=1)])
-    assert len(publisher.outputs) == 2
-    assert not any(output.get("update") for output in publisher.outputs)
+        live.end([recorded(activation, epochs=1)])
+    assert [bool(output.get("update")) for output in publisher.outputs] == [False, True] * 3
+    assert all(panel.closed for panel in clock["panels"])
 
 
-def test_live_view_outside_a_notebook_does_nothing(monkeypatch):
-    monkeypatch.setattr("labkit.live.shows_images", lambda: False)
-    monkeypatch.setattr(LiveDistributions, "figure", lambda self: pytest.fail("drew a figure"))
-    LiveDistributions()([recorded()])
-    LiveDistributions().draw()
-
-
-def test_live_view_draws_a_diverged_run_to_its_end(clock, shell):
+def test_a_run_too_short_for_a_look_has_its_figure(clock, shell):
     _, publisher = shell
-    live, diverged = LiveDistributions(), recorded(epochs=2)
-    live([recorded(epochs=1)])
-    diverged.loss[-1] = float("nan")
-    live([diverged])
-    assert len(publisher.outputs) == 1
+    LiveTraining().end([recorded(epochs=1)])
+    (output,) = publisher.outputs
+    assert "after epoch 1" in output["data"]["text/plain"]
 
 
-def test_live_view_draws_what_is_left_after_an_interrupt(clock, shell):
-    _, publisher = shell
-    live = LiveDistributions()
+@pytest.mark.parametrize("kernel", [None, "without a front end"])
+def test_where_nobody_looks_nothing_is_looked_at(clock, shell, monkeypatch, kernel):
+    running, publisher = shell
+    running.kernel = kernel
+    monkeypatch.setattr("labkit.live.somebody_could_press", lambda: False)
+    live = LiveTraining(seconds=0)
+    assert not live.live
+    assert not live.due()
     live([recorded(epochs=1)])
-    live([recorded(epochs=2)])
     assert publisher.outputs == []
+    live.end([recorded(epochs=2)])
+    assert len(publisher.outputs) == (1 if kernel else 0)  # the grader's shell is no kernel: not even a figure
+
+
+def test_outside_a_notebook_nothing_is_loaded_or_drawn(monkeypatch):
+    monkeypatch.setattr("labkit.live._load", lambda: pytest.fail("loaded the panel"))
+    monkeypatch.setattr(LiveTraining, "figure", lambda self: pytest.fail("drew a figure"))
+    live = LiveTraining()
+    live([recorded()])
+    live.end([recorded()])
     live.draw()
-    assert "after epoch 2" in publisher.outputs[-1]["data"]["text/plain"]
 
 
-def test_live_view_refuses_a_time_below_zero():
-    with pytest.raises(plots.PlotError, match="seconds is -1"):
-        LiveDistributions(seconds=-1)
+def test_the_figure_can_be_drawn_again_after_the_end(clock, shell):
+    _, publisher = shell
+    live = LiveTraining()
+    live.end([recorded(epochs=2)])
+    live.draw()
+    assert len(publisher.outputs) == 2
+    assert publisher.outputs[0]["data"]["text/plain"] == publisher.outputs[1]["data"]["text/plain"]
+
+
+def test_the_name_in_the_released_notebooks_is_the_same_view():
+    assert LiveDistributions is LiveTraining
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [({"seconds": -1}, "seconds is -1"), ({"source": "weights"}, "source is 'weights'")]
+)
+def test_bad_arguments_have_their_sentence(arguments, words):
+    with pytest.raises(plots.PlotError, match=words):
+        LiveTraining(**arguments)

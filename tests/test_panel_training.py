@@ -350,7 +350,7 @@ def kernel(tmp_path_factory):
 
 def stopped_in_the_middle(kernel, code):
     """Run code, interrupt it after three looks; its error, the last display and whether the widget was closed."""
-    folder, manager, client = kernel
+    _, manager, client = kernel
     asked, looks, error, shown, closed = client.execute(code, allow_stdin=True), 0, None, {}, False
     while True:
         message = client.get_iopub_msg(timeout=120)

@@ -150,7 +150,7 @@ def swaps(part):
 
 
 def loses_a_loss(part):
-    part["at"] += 1
+    part["at"] -= 1
 
 
 def moves_an_edge(part):

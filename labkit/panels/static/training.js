@@ -460,8 +460,8 @@ const drawTile = (picture, n, k, [left, top, wide, high], start) => {
   const corners = limits.flatMap((x) => [firstEpoch, last].flatMap((e) => [0, ceiling].map((z) => unit(x, e, z))));
   const [xs, ys] = [corners.map(([x]) => x), corners.map(([, y]) => y)];
   const [west, east, south, north] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-  const scale = Math.min((wide - 76) / (east - west), (high - 34) / (north - south));
-  const [midX, midY] = [left + wide / 2 - 6, top + 8 + (high - 34) / 2];
+  const scale = Math.min((wide - 96) / (east - west), (high - 34) / (north - south));
+  const [midX, midY] = [left + wide / 2 - 12, top + 8 + (high - 34) / 2];
   const project = (x, epoch, z) => {
     const [px, py] = unit(x, epoch, z);
     return [midX + scale * (px - (west + east) / 2), midY - scale * (py - (south + north) / 2)];
@@ -499,7 +499,7 @@ const drawBox = (picture, project, [low, high], [first, last], [largest, ceiling
       ? ticks(0, ceiling, 3).map((v) => [v, short(v)])
       : [10, 100, 1000, 1e4, 1e5].filter((m) => m <= largest).map((m) => [Math.log10(1 + m), m.toLocaleString("en")]);
   for (const [v, words] of marks) if (v > 0) said(words, [low, first, v], 5, 0, "left");
-  said(counts, [low, first, ceiling], 0, -9, "center");
+  said(counts, [low, first, ceiling], 5, -10, "left");
 };
 
 const drawSlice = (picture, { counts, low, high }, epoch, project, limits, last, start) => {

@@ -25,6 +25,7 @@ FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\w*)\n(?P<body>.*?)^(?P=indent)`
 INLINE = re.compile(r"(?<!`)`((?:[^`\n]|\n(?!\n))+)`(?!`)")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
+OUR_FILE = re.compile(r"(labkit|autograder|docs|tests|benchmarks|assignments)/[\w/]*(\.\w+)?")
 HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 # American and British: what these pages say the one way only
 AMERICAN = re.compile(
@@ -95,6 +96,8 @@ def told(words: list[str], whole: bool) -> str:
 
         known = arguments and arguments[0] in NbGraderApp.subcommands
         return "" if known else f"nbgrader has no {' '.join(arguments[:1])}"
+    if program == "python" and arguments[:1] and arguments[0].endswith(".py"):
+        return "" if (ROOT / arguments[0]).is_file() else f"there is no {arguments[0]}"
     if program not in ("labkit", "autograder"):
         return ""
     return _not_in_click(program, import_module(f"{program}.cli").main, arguments, whole)
@@ -140,6 +143,15 @@ def wrong_names(code: str) -> Iterator[str]:
             yield from _missing(node)
         elif isinstance(node, ast.Call):
             yield from _refused(node)
+
+
+def mentioned(text: str) -> Iterator[str]:
+    """What is wrong with the names and the files of ours that the sentences of a page mention."""
+    for code in INLINE.findall(FENCE.sub("", text)):
+        if re.fullmatch(r"(labkit|autograder|plots)\.\w+[\w.]*(\(.*\))?", code):
+            yield from wrong_names(code)
+        elif OUR_FILE.fullmatch(code) and "NAME" not in code and not (ROOT / code).exists():
+            yield f"there is no {code}"
 
 
 def _ours(module: str) -> bool:
@@ -240,6 +252,11 @@ def test_every_command_is_there_with_these_options(page: Path) -> None:
 def test_every_python_block_names_what_exists(page: Path) -> None:
     wrong = [one for kind, body in blocks(page.read_text()) if kind == "python" for one in wrong_names(body)]
     assert wrong == []
+
+
+@each_page
+def test_every_name_and_file_that_is_mentioned_exists(page: Path) -> None:
+    assert list(mentioned(page.read_text())) == []
 
 
 @each_page
@@ -367,6 +384,7 @@ def test_a_broken_link_is_seen(text: str, words: str) -> None:
         ("```sh\ncd x && autograder grade\n```", "needs name"),
         ("```sh\n.venv/bin/autograder export tensorbord x y\n```", "unexpected"),
         ("```sh\nlabkit export tensorbord x\n```", "there is no labkit export tensorbord"),
+        ("```sh\npython docs/figure.py\n```", "there is no docs/figure.py"),
         ("1. x\n\n   ```sh\n   make tset\n   ```", "no make tset"),
         ("say `autograder grade NAME --evidence`", "--evidence"),
         ("`nbgrader realease_feedback x`", "has no realease_feedback"),
@@ -393,6 +411,21 @@ def test_a_wrong_command_is_seen(text: str, words: str) -> None:
 )
 def test_a_wrong_name_is_seen(code: str, words: str) -> None:
     found = list(wrong_names(code))
+    assert (found and words in found[0]) if words else not found, found
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("see `plots.loses`", "plots.loses does not exist"),
+        ("see `labkit.exlpore(3)`", "does not exist"),
+        ("in `labkit/catalog.py`", "there is no labkit/catalog.py"),
+        ("in `tests/browsers/`", "there is no tests/browsers/"),
+        ("`plots.losses`, `labkit/plots/`, `autograder.check(...)`, `assignments/NAME.py`, `autograder demo`", ""),
+    ],
+)
+def test_a_wrong_mention_is_seen(text: str, words: str) -> None:
+    found = list(mentioned(text))
     assert (found and words in found[0]) if words else not found, found
 
 

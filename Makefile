@@ -6,7 +6,7 @@ PYTHON ?= python3
 # nbgrader looks for `jupyter` and `alembic` on PATH
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup demo test test-slow lint format bench hostile lab clean
+.PHONY: help setup demo test test-browser test-slow lint format bench hostile lab clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -25,7 +25,11 @@ demo: setup ## the whole life of the lab for a simulated class of 8, in ./demo
 
 test: setup ## the tests, but for those marked slow: whole classes, all hostile submissions, the demonstration
 	@echo 'left out: the tests that are marked slow; `make test-slow` runs those'
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow"
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow and not browser"
+	$(BIN)/pytest tests/browser
+
+test-browser: setup ## JupyterLab and formgrader as people use them; screenshots in build/screenshots
+	$(BIN)/pytest tests/browser
 
 test-slow: setup ## the tests that `make test` leaves out
 	$(BIN)/pytest --numprocesses auto --dist loadfile -m slow

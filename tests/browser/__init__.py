@@ -1,0 +1,1 @@
+"""JupyterLab, Assignment List, Validate and formgrader as people use them, in a real browser."""

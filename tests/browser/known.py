@@ -1,0 +1,11 @@
+"""The errors that pages of JupyterLab and nbgrader tell of by themselves; each is met in every whole session."""
+
+from browser.watch import Known
+
+MATHJAX = "nbgrader's formgrader takes MathJax from a CDN, and here nothing outside is asked; formulas stay as typed"
+
+KNOWN = (
+    Known(r"outside: https://cdnjs\.cloudflare\.com/ajax/libs/mathjax/", MATHJAX),
+    Known(r"net::ERR_FAILED \(https://cdnjs\.cloudflare\.com/ajax/libs/mathjax/", MATHJAX),
+    Known(r"script: .*MathJax is not defined", MATHJAX),
+)

@@ -20,6 +20,7 @@ from autograder.results import Result
 from browser.notebook import Cell, Notebook
 from browser.people import Instructor, Shoot, Student
 from browser.served import LAB, NOTEBOOK, Place, Server, me
+from browser.watch import Watch
 
 Open = Callable[..., Page]
 
@@ -115,15 +116,17 @@ def typed(untouched: Mapping[str, Cell], fetched: Notebook, student: Student) ->
 def watched(typed: Mapping[str, str], fetched: Notebook, student: Student) -> list[str]:
     """Every picture that was seen below the training cell while it ran, after all answers but one were there."""
     answers = Lab.read(student.server.place.course, LAB).solutions
-    essays = class_of(LAB).essays
-    for id in answers.keys() - essays.keys() - {"student_id", "activation_gradients", "numerical_bias"}:
-        fetched.paste(id, answers[id].rstrip("\n"))
+    there = {*class_of(LAB).essays, "student_id", "activation_gradients", "numerical_bias"}
+    for id, text in answers.items():
+        if id not in there:
+            fetched.paste(id, text.rstrip("\n"))
     fetched.command_mode()
     fetched.restart_and_run_all()
     seen: list[str] = []
     for picture in fetched.pictures_while_running("train_both"):
         if picture not in seen:
             seen.append(picture)
+            fetched.outputs("train_both").locator("img, canvas").last.scroll_into_view_if_needed()
             student.shoot(student.page, f"24-distributions-growing-{min(len(seen), 2)}")
     fetched.wait_until_all_ran()
     return seen
@@ -155,8 +158,9 @@ def answered(invalid: str, fetched: Notebook, student: Student) -> Notebook:
     lab = class_of(LAB)
     numbers = lab.numbers(student.server.place.fetched)
     fetched.write("figures", ESSAY)
-    for id in lab.essays.keys() - {"figures"}:
-        fetched.paste(id, lab.essays[id].format(**numbers))
+    for id, words in lab.essays.items():
+        if id != "figures":
+            fetched.paste(id, words.format(**numbers))
     for id in lab.essays:
         fetched.select(id)
         fetched.run()
@@ -195,7 +199,18 @@ def graded(submitted: Path, instructor: Instructor) -> Result:
 
 
 @pytest.fixture(scope="module")
-def marked(graded: Result, instructor: Instructor) -> gradebook.StudentScore:
+def rubric(pages: Open, served: Server, shoot: Shoot) -> str:
+    """What the instructor's own notebook says of the essay: formgrader shows the student's words alone."""
+    page = pages("instructor-lab")
+    page.goto(served.lab("instructor", f"source/{LAB}/{NOTEBOOK}"))
+    cell = Notebook(page, f"source/{LAB}/{NOTEBOOK}").on_page("figures")
+    cell.scroll_into_view_if_needed()
+    shoot(page, "31-rubric")
+    return cell.inner_text()
+
+
+@pytest.fixture(scope="module")
+def marked(graded: Result, rubric: str, instructor: Instructor) -> gradebook.StudentScore:
     """The gradebook after a person marked an essay in formgrader, by the rubric."""
     instructor.open_submission()
     instructor.mark("figures", POINTS, COMMENT)
@@ -295,6 +310,12 @@ def test_nbclient_and_the_browser_get_the_same_mark(graded: Result, place: Place
     assert _verdicts(again) == _verdicts(graded)
 
 
+def test_the_rubric_stands_in_the_instructors_notebook(rubric: str, fetched: Notebook) -> None:
+    assert "Rubric (1 point each)." in rubric
+    assert "Signed against absolute" in rubric
+    assert not any("Rubric" in cell.source for cell in fetched.cells())
+
+
 def test_formgrader_keeps_points_and_comment(marked: gradebook.StudentScore, instructor: Instructor) -> None:
     cell = marked.cells["figures"]
     assert (cell.manual, cell.score, cell.needs_person) == (2.5, 2.5, False)
@@ -312,6 +333,12 @@ def test_the_student_reads_points_and_comment(
     expect(page.locator("body")).to_contain_text("36.5 / 48")
     expect(page.locator("body")).to_contain_text("Which of the two losses is it?")
     student.shoot(student.page, "40-feedback")
+
+
+def test_every_known_complaint_is_still_made(marked: gradebook.StudentScore, watch: Watch) -> None:
+    """Is the list of what is not ours no longer than it has to be?"""
+    assert watch.new() == []
+    assert [one for one in watch.known if one not in watch.met] == []
 
 
 def _whole(cell: Cell) -> bool:

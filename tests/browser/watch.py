@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, Route
+from playwright.sync_api import BrowserContext, ConsoleMessage, Request, Route
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,3 @@ def _inside(url: str) -> bool:
 
 def _without_query(request: Request) -> str:
     return request.url.split("?", 1)[0]
-
-
-def settled(page: Page) -> None:
-    """A page that asks for nothing any more."""
-    page.wait_for_load_state("networkidle")

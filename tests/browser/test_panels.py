@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 import nbformat
@@ -58,9 +59,17 @@ def ran(notebook: Notebook, *ids: str) -> None:
         assert notebook.run("Control+Enter").error == "", id
 
 
-def dark(page: Page) -> None:
-    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
-    page.locator("body[data-jp-theme-light=false]").wait_for()
+@contextmanager
+def dark(page: Page) -> Iterator[None]:
+    """JupyterLab keeps the theme for everybody: the light one comes back."""
+    _theme(page, "Dark")
+    yield
+    _theme(page, "Light")
+
+
+def _theme(page: Page, name: str) -> None:
+    page.evaluate(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})")
+    page.locator(f"body[data-jp-theme-light={'true' if name == 'Light' else 'false'}]").wait_for()
 
 
 # the workspace panel
@@ -122,15 +131,15 @@ def test_the_workspace_is_filtered_sorted_and_opened(workspace: Notebook, shoot:
 def test_every_control_of_the_workspace_is_reached_by_tab(workspace: Notebook, shoot: Shoot) -> None:
     """The list, and the page of an array, opened and left by Enter."""
     panel = workspace.page.locator(".labkit-workspace")
-    dark(workspace.page)
-    listed = tour(panel)
-    assert (listed.missed, listed.unseen) == ([], [])
-    panel.locator('[data-name="x"]').focus()
-    workspace.page.keyboard.press("Enter")
-    panel.locator(".page table").wait_for()
-    opened = tour(panel)
-    assert (opened.missed, opened.unseen) == ([], [])
-    shoot(workspace.page, "52-workspace-dark")
+    with dark(workspace.page):
+        listed = tour(panel)
+        assert (listed.missed, listed.unseen) == ([], [])
+        panel.locator('[data-name="x"]').focus()
+        workspace.page.keyboard.press("Enter")
+        panel.locator(".page table").wait_for()
+        opened = tour(panel)
+        assert (opened.missed, opened.unseen) == ([], [])
+        shoot(workspace.page, "52-workspace-dark")
     panel.locator("button.back").focus()
     workspace.page.keyboard.press("Enter")
     expect(line(workspace, "x")).to_be_visible()
@@ -225,8 +234,8 @@ def test_the_explorer_trains_and_gives_the_code_of_its_state(explorer: Notebook,
 @needs("explorer")
 def test_every_control_of_the_explorer_is_reached_by_tab(explorer: Notebook, shoot: Shoot) -> None:
     panel = explorer.page.locator(".labkit-explorer")
-    dark(explorer.page)
-    walk = tour(panel)
-    assert (walk.missed, walk.unseen) == ([], [])
-    assert all(walk.controls), "a control without a name"
-    shoot(explorer.page, "72-explorer-dark")
+    with dark(explorer.page):
+        walk = tour(panel)
+        assert (walk.missed, walk.unseen) == ([], [])
+        assert all(walk.controls), "a control without a name"
+        shoot(explorer.page, "72-explorer-dark")

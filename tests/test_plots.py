@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from labkit import plots
-from labkit.experiments import Experiment
+from labkit.experiments import Experiment, experiment
 from labkit.histogram import centres
-from labkit.plots.curves import noise_share
+from labkit.plots.curves import mark_largest, noise_share
 from labkit.plots.words import COLOURS, FLOOR_UNITS, breakdown, labels, rounding_floor, running_median
 from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Origin, Recording
 
@@ -289,10 +289,10 @@ def test_of_clipped_runs_the_figures_say_that_gradients_are_those_after_the_clip
     assert "on the probe batch, not clipped" in plots.growth(clipped).alt_text
 
 
-def test_running_median_is_centred_and_reaches_both_ends(relu):
+def test_running_median_is_centred_but_at_the_end(relu):
     line = curve(plots.losses(relu).axes[0], "ReLU")  # 4 iterations an epoch: a window of 5
     np.testing.assert_array_equal(line.get_xdata(), np.arange(1, 13))
-    expected = [np.median(relu.loss[k - h : k + h + 1]) for k in range(12) for h in [min(k, 11 - k, 2)]]
+    expected = [np.median(relu.loss[k - h : k + h + 1]) for k in range(12) for h in [min(k, 2)]]
     np.testing.assert_allclose(line.get_ydata(), expected)
     assert any("running median over up to 5 iterations" in text for text in texts(plots.losses(relu)))
     assert len(running_median(relu.loss[:4], 5)[0]) == 0
@@ -304,7 +304,55 @@ def test_of_long_runs_every_kth_running_median_is_taken():
     assert 2000 <= len(at) <= 4000
     assert (at[0], at[-1]) == (1, 20_000)
     np.testing.assert_array_equal(medians[[7, 70]], [np.median(values[k - 21 : k + 20]) for k in at[[7, 70]]])
-    np.testing.assert_array_equal(medians[[0, -1]], values[[0, -1]])
+    np.testing.assert_array_equal(medians[[0, -1]], [values[0], np.median(values[-21:])])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("vanishing/relu", {"observations": 20, "batch_size": 8}, "mini-batch of 4 images"),
+        # 100 of the 1,834 mini-batches of an epoch are taken, and none of them is cut short
+        ("activations/relu", {"data": "digits", "observations": 20, "batch_size": 8, "batches": 2}, "of 8 images"),
+        ("layers/relu", {"observations": 20, "batch_size": 8}, "mini-batch of 4 points"),
+    ],
+)
+def test_distributions_say_how_many_of_what_the_last_mini_batch_has(relu, name, changes, words):
+    recording = replace(relu, origin=replace(relu.origin, experiment=experiment(name).replace(**changes, pool=10_000)))
+    assert any(words in text.replace("\n", " ") for text in texts(plots.gradient_distributions(recording)))
+    kind = words.split()[-1]
+    assert any(f"the {kind}' parts cancel" in text for text in texts(plots.growth(recording)))
+
+
+def test_what_only_begins_high_is_no_peak_and_two_peaks_have_words_of_their_own():
+    axes = Figure().add_subplot()
+    mark_largest(axes, np.geomspace(1, 1e-3, 1000))
+    assert not axes.texts
+    for height in (50.0, 48.0):
+        values = np.ones(1000)
+        values[600] = height
+        mark_largest(axes, values)
+    first, second = axes.texts
+    assert [text.get_text() for text in (first, second)] == [f"largest: {h} (iteration 601)" for h in (50, 48)]
+    assert first.get_position()[1] - second.get_position()[1] >= 10, "points between the lines"
+
+
+def test_a_caption_of_three_lines_has_room_above_the_tiles():
+    deep = recorded(layers=tuple(f"fc_{k}" for k in range(1, 23)))
+    clipped = replace(deep, clip_factor=np.full_like(deep.clip_factor, 0.5))
+    figure = plots.gradient_sizes([deep, clipped])
+    figure.draw_without_rendering()
+    caption = next(text for text in figure.texts if "dloss/dW" in text.get_text())
+    assert caption.get_text().count("\n") == 2
+    above = max(axes.title.get_window_extent().y1 for axes in figure.axes if axes.get_visible())
+    assert caption.get_window_extent().y0 > above
+
+
+def test_a_small_last_mini_batch_draws_no_jump():
+    values = np.ones(200)
+    values[-1] = 50.0
+    assert running_median(values, 41)[1].max() == 1
+    values[0] = 50.0
+    assert running_median(values, 41)[1][0] == 50, "a peak at the start is shown"
 
 
 def test_mean_gradients_are_signed(relu, sigmoid):

@@ -161,3 +161,13 @@ def test_bad_input_is_one_sentence(draw, words):
         draw()
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_legend_of_many_rows_lies_below_the_axis_labels():
+    """Seven layers with long names, as a residual network has them."""
+    names = ("conv_1", *(f"block_{b}.conv_{c}" for b in (1, 2) for c in (1, 2)), "block_2.shortcut", "fc")
+    for draw in (plots.gradient_statistics, plots.weight_statistics):
+        figure = draw(recorded(layers=names))
+        figure.draw_without_rendering()
+        words = min(axes.xaxis.label.get_window_extent().y0 for axes in figure.axes if axes.get_xlabel())
+        assert figure.legends[0].get_window_extent().y1 < words

@@ -33,6 +33,7 @@ from labkit.plots.words import (
     listed,
     networks,
     number,
+    observations,
     weights_of,
     window_of,
 )
@@ -95,7 +96,7 @@ def _gain_words(recordings: Sequence[Recording]) -> dict[str, Any]:
             "y": gains.AXIS,
             "measured": ["measured at the start", "measured after the latest epoch"],
             "theory": f"{gains.THEORY}, at the start",
-            "band": gains.BAND,
+            "band": gains.BAND.format(observations(recordings[0]).removesuffix("s")),
             "neither": gains.NEITHER,
         }
     return {

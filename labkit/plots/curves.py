@@ -1,6 +1,5 @@
 """Curves over the iterations: loss, signed mean and size of the gradients, updates."""
 
-import math
 from collections.abc import Sequence
 from textwrap import fill
 from typing import Any
@@ -10,10 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation, Text
 
 from labkit.plots.figure import (
     GREY,
     broken_from,
+    caption_room,
     count_from,
     describe,
     frame,
@@ -55,7 +57,8 @@ MOST_TILES = 9  # layers with a tile of their own
 NOISE = "rounding noise: share of iterations within the floor"
 SMALL = 0.064  # inches that a small letter takes
 NOISE_SHARE = 0.95  # a layer whose signed mean lies within the rounding floor this often is called noise
-STANDS_OUT = 10  # times the median of its curve, from which the largest value is marked
+STANDS_OUT = 10  # times the median of its curve, from which the largest value is marked ...
+ABOVE, NEIGHBOURS = 2, 20  # ... where it is also so many times the median of so many iterations on either side
 SHORT = 400  # iterations up to which the faint line of each mini-batch is drawn stronger
 
 
@@ -106,10 +109,11 @@ def mean_gradients(recordings: Recordings, *, figure: Figure | SubFigure | None 
     lines = [Line2D([], [], **n.line, label=n.label) for n in found]
     handles = [*lines, *(Patch(color=n.colour, alpha=0.3, label=f"{n.label}, rounding floor") for n in found)]
     room = max(1.0, legend_room(figure, handles))
-    figure, grid = _per_layer(figure, found[0].recording.layers, "Mean gradient (signed)", room)
     some = chosen_told(len(found[0].recording.layers), MOST_TILES)
     some += after_clipping(found)
-    title(figure, "Mean Gradients", f"signed mean of dloss/dW over a layer's weights{some}; band: {_floor(found)}")
+    caption = f"signed mean of dloss/dW over a layer's weights{some}; band: {_floor(found)}"
+    figure, grid = _per_layer(figure, found[0].recording.layers, "Mean gradient (signed)", room, caption)
+    title(figure, "Mean Gradients", caption)
     for k, axes in grid.items():
         for network in found:
             _signed(axes, network, k)
@@ -184,8 +188,8 @@ def gradient_sizes(recordings: Recordings, signed: bool = False, *, figure: Figu
     words = "Gradient size" if signed else "Mean |gradient|"
     handles, columns = _size_handles(found, signed), 3 if signed else 4
     room = max(1.0, legend_room(figure, handles, columns))
-    figure, grid = _per_layer(figure, found[0].recording.layers, words, room, sharey=True)
     name, caption = _size_words(found, signed)
+    figure, grid = _per_layer(figure, found[0].recording.layers, words, room, caption, sharey=True)
     title(figure, name, caption)
     for k, axes in grid.items():
         axes.set_yscale("log")
@@ -285,19 +289,33 @@ def mark_largest(axes: Axes, values: Array, names: Sequence[str] = (), colour: s
     axes.plot(at[0] + 1, values[at], "o", markersize=7, fillstyle="none", color=colour, label="_largest")
     words = f"largest: {number(float(values[at]))} ({layer}iteration {at[0] + 1:,})"
     side = -1 if 2 * at[0] > len(values) else 1
+    below = sum(_near(text, at[0] + 1, float(values[at]), len(values)) for text in axes.texts)
     axes.annotate(
-        words, (at[0] + 1, values[at]), (7 * side, 0), textcoords="offset points", va="center",
+        words, (at[0] + 1, values[at]), (7 * side, -11 * below), textcoords="offset points", va="center",
         ha="right" if side < 0 else "left", fontsize=8, color=colour,
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
     )  # fmt: skip
 
 
+def _near(text: Text, iteration: int, value: float, iterations: int) -> bool:
+    """Would words beside this point lie on those that are there?"""
+    if not isinstance(text, Annotation):
+        return False
+    there, size = text.xy
+    return abs(there - iteration) < iterations / 3 and max(size, value) < 2 * min(size, value)
+
+
 def _stands_out(values: Array) -> tuple[int, ...] | None:
-    """Where the largest of the finite values is, if it is far above the median of its curve."""
+    """Where the largest of the finite values is, if it is far above the median of its curve, and above its neighbours:
+    a loss that begins high and falls has no peak."""
     known = np.nan_to_num(values, nan=0.0)
     at = tuple(int(k) for k in np.unravel_index(int(np.argmax(known)), known.shape))
-    curve = values[:, at[1]] if values.ndim > 1 else values
-    usual = float(np.median(curve[np.isfinite(curve)])) if np.isfinite(curve).any() else math.inf
-    return at if known[at] > STANDS_OUT * usual > 0 else None
+    curve = finite(values[:, at[1]] if values.ndim > 1 else values)
+    if not np.isfinite(curve).any():
+        return None
+    beside = curve[max(0, at[0] - NEIGHBOURS) : at[0] + NEIGHBOURS + 1]
+    usual, near = float(np.nanmedian(curve)), float(np.nanmedian(beside))
+    return at if known[at] > STANDS_OUT * usual > 0 and known[at] > ABOVE * near else None
 
 
 def layer_curves(axes: Axes, recording: Recording, values: Array) -> None:
@@ -342,15 +360,21 @@ def _steps_told(recording: Recording, name: str, values: Array) -> str:
 
 
 def _per_layer(
-    figure: Figure | SubFigure | None, layers: tuple[str, ...], words: str, room: float = 1.0, **options: Any
+    figure: Figure | SubFigure | None,
+    layers: tuple[str, ...],
+    words: str,
+    room: float = 1.0,
+    caption: str = "",
+    **options: Any,
 ) -> tuple[Figure | SubFigure, dict[int, Axes]]:
     """A tile for every layer by its index, input side first; of a deep network for some. `words` say what is drawn."""
     shown = chosen(len(layers), MOST_TILES)
     columns = int(np.ceil(np.sqrt(len(shown))))
     rows = int(np.ceil(len(shown) / columns))
     width = min(5.0, 10.0 / columns)  # wide figures are shown smaller, and their letters with them
-    high = 2.7 + (room - 1) / rows
-    figure, grid = tiles(figure, rows, columns, width, high, margins=(0.9, 0.2, room, 1.05), **options)
+    head = caption_room(figure, caption, columns * width)
+    high = 2.7 + (room + head - 1) / rows
+    figure, grid = tiles(figure, rows, columns, width, high, margins=(0.9, 0.2, room, 1.05 + head), **options)
     for axes in grid.flat:
         frame(axes)
         count_from(axes.xaxis)

@@ -27,13 +27,14 @@ from labkit.plots.words import (
     listed,
     networks,
     number,
+    observations,
     positive,
     ratio,
     weights_of,
 )
 from labkit.recording import Array, Recording
 
-CANCELS = "the gradient lies below the product where the images' parts cancel in the mean over the batch"
+CANCELS = "the gradient lies below the product where the {}' parts cancel in the mean over the batch"
 Size = Literal["abs_mean", "rms"]
 SIZES = {"abs_mean": "mean |gradient|", "rms": "rms gradient"}
 TICKS = 9  # layers of a deep network whose names fit under an axis ...
@@ -197,7 +198,7 @@ def growth(recording: Recording, *, axes: Axes | None = None) -> Figure:
         figure, grid = tiles(None, 1, 1, 8, 3.9, margins=(0.8, 0.25, 0.6, 0.85))
         axes = grid[0, 0]
         caption = f"fixed probe batch{clipped}; each curve divided by its own value before training (epoch 0)"
-        caption += f"\n{CANCELS}"
+        caption += f"\n{CANCELS.format(observations(recording))}"
         title(figure, f"What the Last Layer's Gradient Is Made Of, {network.label} Network", caption)
     axes.set_yscale("log")
     for k, (name, values) in enumerate(curves.items()):
@@ -222,7 +223,8 @@ def growth(recording: Recording, *, axes: Axes | None = None) -> Figure:
     told = [_growth_told(name, values) for name, values in curves.items()]
     when = f"on the probe batch{clipped}, epoch 0 to {recording.epochs}, log scale"
     told += [f"Not finite from epoch {broken} on."] * (broken is not None)
-    told = [f"Factors of the last gradient, {network.label} network, {when}; {CANCELS}.", *told]
+    cancels = CANCELS.format(observations(recording))
+    told = [f"Factors of the last gradient, {network.label} network, {when}; {cancels}.", *told]
     return describe(axes, " ".join(told))
 
 

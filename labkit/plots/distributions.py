@@ -10,6 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
+from labkit.data import epoch_batches
 from labkit.histogram import centres
 from labkit.plots.figure import GREY, LabFigure, PlotError, count_from, describe, tiles, title
 from labkit.plots.words import (
@@ -22,6 +23,7 @@ from labkit.plots.words import (
     listed,
     networks,
     number,
+    observations,
     ratio,
     weights_of,
 )
@@ -114,7 +116,7 @@ def what_is_counted(found: Sequence[Network], source: Histogram) -> str:
     experiment = recording.origin.experiment
     images = "the epoch's last mini-batch"
     if experiment:
-        images += f" of {experiment.observations % experiment.batch_size or experiment.batch_size} images"
+        images += f" of {len(epoch_batches(experiment, 0)[-1])} {observations(recording)}"
     bins = f"each epoch in {recording.batch_counts.shape[2]} bins of its own"
     return f"dloss/dW on {images}, {bins}{after_clipping(found)}"
 

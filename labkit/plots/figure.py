@@ -133,8 +133,18 @@ def title(figure: Figure | SubFigure, text: str, caption: str = "") -> None:
     wide, high = _inches(figure)
     figure.suptitle(text, y=1 - 0.12 / high, va="top", fontsize=13)
     if caption:
-        lines = [line for part in caption.splitlines() for line in wrap(part, int(wide / LETTER))]
-        figure.text(0.5, 1 - 0.42 / high, "\n".join(lines), ha="center", va="top", fontsize=9, color=GREY)
+        lines = "\n".join(_lines(caption, wide))
+        figure.text(0.5, 1 - 0.42 / high, lines, ha="center", va="top", fontsize=9, color=GREY)
+
+
+def caption_room(figure: Figure | SubFigure | None, caption: str, wide: float) -> float:
+    """Inches that `title` needs for a caption of more than two lines, in a new figure of that width or in this one."""
+    wide = wide if figure is None else _inches(figure)[0]
+    return 0.16 * max(0, len(_lines(caption, wide)) - 2)
+
+
+def _lines(caption: str, wide: float) -> list[str]:
+    return [line for part in caption.splitlines() for line in wrap(part, int(wide / LETTER))]
 
 
 def legend_room(figure: Figure | SubFigure | None, handles: list[Any], columns: int = 4, wide: float = 10.0) -> float:

@@ -18,7 +18,7 @@ from labkit.initialisations import variance
 from labkit.plots.depth import layer_ticks
 from labkit.plots.figure import GREY, PlotError, describe, frame, legend_below, legend_room, tiles, title
 from labkit.plots.runs import seed_groups
-from labkit.plots.words import COLOURS, Network, Recordings, listed, networks, number
+from labkit.plots.words import COLOURS, Network, Recordings, listed, networks, number, observations
 from labkit.recording import Array, Recording
 from labkit.theory.mean_field import mean_slope
 
@@ -27,7 +27,7 @@ TICKS = 5
 TITLE, AXIS, ACROSS = "Gain per Layer", "Gain (ratio of mean squares)", "Layer that the gradient reaches"
 FACTOR = "factor on the mean square of dloss/dz from a layer to the one before it"
 MEANING = "below 1 gradients vanish towards the input, above 1 they explode"
-THEORY, BAND = "theory, wide layers", "95 % of seeds at this width, one image"
+THEORY, BAND = "theory, wide layers", "95 % of seeds at this width, one {}"
 NEITHER = "neither vanishes nor explodes"
 
 
@@ -46,7 +46,8 @@ def gain_per_layer(recordings: Recordings, *, figure: Figure | SubFigure | None 
     expected = [expected_gains(_plain(n.recording)) for n in found]
     columns = min(3, len(found))
     rows = -(-len(found) // columns)
-    handles, wide = _handles(max(map(len, measured))), 8.0 if columns == 1 else 10.2
+    one = observations(found[0].recording).removesuffix("s")
+    handles, wide = _handles(max(map(len, measured)), one), 8.0 if columns == 1 else 10.2
     room = legend_room(figure, handles, wide=wide)
     figure, grid = tiles(
         figure, rows, columns, wide / columns, 3.0 + (room - 1) / rows, sharey=True,
@@ -152,13 +153,13 @@ def _limits(grid: Array, measured: Sequence[Array], expected: Sequence[Array]) -
         grid[0, 0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def _handles(runs: int) -> list[Line2D | Patch]:
+def _handles(runs: int, one: str) -> list[Line2D | Patch]:
     dots: dict[str, Any] = {"color": COLOURS[0], "marker": "o", "linestyle": ""}
     found: list[Line2D | Patch] = [Line2D([], [], **dots, label="measured" if runs == 1 else "measured, median")]
     if runs > 1:
         found.append(Line2D([], [], **dots, markersize=3, alpha=0.45, label="each run"))
     found.append(Line2D([], [], color=COLOURS[1], linewidth=1.8, linestyle=(0, (4, 1.5)), label=THEORY))
-    found.append(Patch(color=COLOURS[5], alpha=0.35, label=BAND))
+    found.append(Patch(color=COLOURS[5], alpha=0.35, label=BAND.format(one)))
     found.append(Line2D([], [], color=GREY, linewidth=0.8, label=NEITHER))
     return found
 

@@ -81,8 +81,11 @@ def _accuracy_told(network: Network) -> str:
 def first_and_last(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -> Figure:
     """Mean |gradient| of the first and of the last layer against the iteration, one log axis for both."""
     found = networks(recordings, layers=False)
-    margins = (0.8, 0.2, 0.75 + 0.2 * (len(found) // 4), 1.1)
-    figure, grid = tiles(figure, 1, 2, 5.0, 3.55, sharey=True, margins=margins, grid={"wspace": 0.08})
+    handles = [Line2D([], [], **n.line, label=n.label) for n in found]
+    room = legend_room(figure, handles)
+    figure, grid = tiles(
+        figure, 1, 2, 5.0, 2.7 + room, sharey=True, margins=(0.8, 0.2, room, 1.1), grid={"wspace": 0.08}
+    )
     caption = f"mean |dloss/dW| over a layer's weights, {faint(found[0].recording)}{after_clipping(found)}"
     title(figure, "Gradients of the First and of the Last Layer", caption)
     for axes, layer, which in zip(grid[0], (0, -1), ("First layer", "Last layer"), strict=True):
@@ -98,7 +101,7 @@ def first_and_last(recordings: Recordings, *, figure: Figure | SubFigure | None 
         axes.set_title(f"{which}: {', '.join(names)} Weights", fontsize=11)
         axes.set(xlabel="Iteration")
     grid[0, 0].set_ylabel("Mean |gradient|")
-    legend_below(figure, [Line2D([], [], **n.line, label=n.label) for n in found])
+    legend_below(figure, handles)
     start = f"Mean |gradient|, log scale{after_clipping(found)}."
     return describe(figure, " ".join([start, *map(_first_and_last_told, found)]))
 

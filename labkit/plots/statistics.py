@@ -10,7 +10,17 @@ from matplotlib.patches import Patch
 
 from labkit.histogram import centres
 from labkit.plots.curves import layer_handles
-from labkit.plots.figure import PlotError, broken_from, count_from, describe, frame, legend_below, tiles, title
+from labkit.plots.figure import (
+    PlotError,
+    broken_from,
+    count_from,
+    describe,
+    frame,
+    legend_below,
+    legend_room,
+    tiles,
+    title,
+)
 from labkit.plots.words import (
     COLOURS,
     PROBE_ADVICE,
@@ -139,10 +149,11 @@ def _shade(axes: Axes, at: Array, values: Array) -> None:
 
 def _columns(figure: Figure | SubFigure | None, found: list[Network], rows: int) -> tuple[Figure | SubFigure, Array]:
     """A column for each network; the tiles of a row share their axes."""
-    width, count = (8.0 if len(found) == 1 else 4.2 if len(found) == 2 else 3.4), len(found[0].recording.layers)
+    width = 8.0 if len(found) == 1 else 4.2 if len(found) == 2 else 3.4
+    room = legend_room(figure, layer_handles(found[0].recording.layers), 8, wide=len(found) * width)
     figure, grid = tiles(
-        figure, rows, len(found), width, 2.3, sharex="col", sharey="row",
-        margins=(1.05, 0.2, 0.95 if count > 4 else 0.8, 0.95), grid={"wspace": 0.08, "hspace": 0.14},
+        figure, rows, len(found), width, 2.3 + (room - 0.85) / rows, sharex="col", sharey="row",
+        margins=(1.05, 0.2, room, 0.95), grid={"wspace": 0.08, "hspace": 0.14},
     )  # fmt: skip
     for axes in grid.flat:
         frame(axes)

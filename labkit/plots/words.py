@@ -79,6 +79,12 @@ class Network:
         return {"color": self.colour, "linestyle": self.dashes}
 
 
+def observations(recording: Recording) -> str:
+    """What the experiment's data are, for captions: images, unless they are points or sequences."""
+    e = recording.origin.experiment
+    return {"circles": "points", "long_lag": "sequences"}.get(e.data, "images") if e else "images"
+
+
 def networks(recordings: Recordings, iterations: bool = True, layers: bool = True) -> list[Network]:
     """The recordings with their labels, if one figure can hold them; with `layers`, theirs have to be the same."""
     found = [recordings] if isinstance(recordings, Recording) else list(recordings)
@@ -247,8 +253,10 @@ def rounding_floor(recording: Recording) -> Array:
 def running_median(values: Array, window: int) -> tuple[Array, Array]:
     """Iterations (n,) and medians (n, ...) over `window` iterations around each; none if there are fewer.
 
-    Towards both ends the window shrinks and stays centred, so that a peak at the start is not left out. Of long runs
-    every k-th, the first and the last included: no figure shows thousands of points, and each median has its price.
+    Towards the start the window shrinks and stays centred, so that a peak there is not left out. At the end it keeps
+    what lies before: the last mini-batch of an epoch may have a few images, and a median that ended in it alone would
+    draw a jump. Of long runs every k-th, the first and the last included: no figure shows thousands of points, and each
+    median has its price.
     """
     values, last, half = np.asarray(values, dtype=np.float64), len(values) - 1, window // 2
     if len(values) < window:
@@ -256,11 +264,12 @@ def running_median(values: Array, window: int) -> tuple[Array, Array]:
     stretches = np.lib.stride_tricks.sliding_window_view(values, window, axis=0)
     every = max(1, len(stretches) // MEDIANS)
     at = np.unique(np.append(0, np.arange(last % every, last + 1, every)))
-    reach = np.minimum(np.minimum(at, last - at), half)
+    back = np.minimum(at, half)
+    ahead = np.minimum(back, last - at)
     medians = np.empty((len(at), *values.shape[1:]))
-    medians[reach == half] = np.median(stretches[at[reach == half] - half], axis=-1)
-    for k in np.flatnonzero(reach < half):
-        medians[k] = np.median(values[at[k] - reach[k] : at[k] + reach[k] + 1], axis=0)
+    medians[ahead == half] = np.median(stretches[at[ahead == half] - half], axis=-1)
+    for k in np.flatnonzero(ahead < half):
+        medians[k] = np.median(values[at[k] - back[k] : at[k] + ahead[k] + 1], axis=0)
     return at + 1, medians
 
 

@@ -340,7 +340,14 @@ def _time_sentence(early: float, overall: float) -> str:
 
 
 def _notes(evidence: _Evidence, verdict: Verdict) -> tuple[str, ...]:
-    return tuple(note for note in (_trend(evidence), _place(evidence), _updates(evidence, verdict)) if note)
+    notes = (_trend(evidence), _grown(evidence, verdict), _place(evidence), _updates(evidence, verdict))
+    return tuple(note for note in notes if note)
+
+
+def _grown(evidence: _Evidence, verdict: Verdict) -> str:
+    if verdict != "healthy" or not _overall(evidence.reach) > EXPLODED:
+        return ""
+    return "A gain that grows as a network learns is not counted as exploding: what explodes does so at the start."
 
 
 def _trend(evidence: _Evidence) -> str:
@@ -393,12 +400,15 @@ def _advice(evidence: _Evidence, verdict: Verdict) -> tuple[str, ...]:
         return (_missing(evidence.recording),)
     if kind == "vanishing":
         return _against_vanishing(evidence)
-    if kind == "exploding" and (e := evidence.experiment) is not None and not e.plain:  # theory is for plain ones
-        normed = (
-            "Take layers away, or clip the gradient's norm: what is normalised takes no notice of its weights' scale."
-        )
-        return ("Start from smaller weights, or clip the gradient's norm." if e.normalisation == "none" else normed,)
-    return _ADVICE[kind] if kind in _ADVICE else _ADVICE[verdict]
+    e = evidence.experiment
+    if kind == "vanishing through time" and e is not None and e.architecture == "lstm":
+        return _ADVICE["forgetting"]
+    advice = _ADVICE[kind] if kind in _ADVICE else _ADVICE[verdict]
+    if kind == "exploding" and e is not None and not e.plain:  # theory is for plain ones
+        advice = _ADVICE["exploding unnormalised" if e.normalisation == "none" else "exploding normalised"]
+    if bool((evidence.recording.clip_factor != 1).any()):
+        return tuple(_CLIPPED.get(line, line) for line in advice)
+    return advice
 
 
 def _against_vanishing(evidence: _Evidence) -> tuple[str, ...]:
@@ -431,12 +441,25 @@ def _divides(recording: Recording) -> bool:
 _ADVICE: dict[str, tuple[str, ...]] = {
     "healthy": (),
     "vanishing through time": ("Try an lstm, whose cell hands its memory on unchanged, or fewer time steps.",),
+    "forgetting": ("Start its forget gates wider open, from a bias above 1, or take fewer time steps.",),
     "hidden": ("Compare with plain SGD: adam and rmsprop make equal steps of small gradients and of large ones.",),
     "exploding": (
         "Start from smaller weights: `labkit.theory.scale_for` gives the factor for a gain of 1.",
         "Or clip the gradient's norm, or add normalisation.",
     ),
+    "exploding unnormalised": ("Start from smaller weights, or clip the gradient's norm.",),
+    "exploding normalised": (
+        "Take layers away, or clip the gradient's norm: what is normalised takes no notice of its weights' scale.",
+    ),
     "exploding through time": ("Clip the gradient's norm, or start from orthogonal recurrent weights.",),
     "dead": ("Look at the share of dead units; try a smaller learning rate, leaky_relu, or other initial weights.",),
     "not finite": ("Try a learning rate ten times smaller, or clip the gradient's norm; look for log(0) in the loss.",),
+}
+_BOUNDED = "Clipping, which was on, bounds the steps and leaves the gain as it is."
+_CLIPPED = {  # what is said in the place of an advice to clip, where gradients were clipped
+    "Or clip the gradient's norm, or add normalisation.": f"Or add normalisation. {_BOUNDED}",
+    _ADVICE["exploding unnormalised"][0]: f"Start from smaller weights. {_BOUNDED}",
+    _ADVICE["exploding normalised"][0]: f"Take layers away. {_BOUNDED}",
+    _ADVICE["exploding through time"][0]: f"Start from orthogonal recurrent weights. {_BOUNDED}",
+    _ADVICE["not finite"][0]: "Try a learning rate ten times smaller, or clip to less; look for log(0) in the loss.",
 }

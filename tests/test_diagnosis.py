@@ -587,6 +587,43 @@ def test_what_a_network_has_is_not_advised() -> None:
         assert said in found.next[1]
 
 
+def test_clipping_is_not_advised_where_gradients_were_clipped() -> None:
+    e = experiment("recurrent/rnn").replace(observations=100, epochs=1, steps=12)
+    steps = np.tile(1e-3 * 1.5 ** np.arange(11, -1, -1), (2, 1))
+    wild = [
+        deep(9.0),
+        deep(9.0, residual=True),
+        trained(learning_rate=1e30),
+        replace(train(e, device="cpu", progress=False), through_time=steps),
+    ]
+    for recording in wild:
+        clipped = replace(recording, clip_factor=np.full_like(recording.clip_factor, 0.1))
+        assert diagnose(clipped).verdict == diagnose(recording).verdict in ("exploding", "not finite")
+        assert any("lip the gradient's norm" in line for line in diagnose(recording).next)
+        assert not any("lip the gradient's norm" in line for line in diagnose(clipped).next)
+        assert any("Clipping, which was on" in line or "clip to less" in line for line in diagnose(clipped).next)
+
+
+def test_an_lstm_is_not_advised_where_there_is_one() -> None:
+    e = experiment("recurrent/lstm").replace(observations=100, epochs=1, steps=12)
+    steps = np.tile(1e-3 * 0.5 ** np.arange(11, -1, -1), (2, 1))
+    found = diagnose(replace(train(e, device="cpu", progress=False), through_time=steps))
+    assert found.verdict == "vanishing"
+    assert found.next == ("Start its forget gates wider open, from a bias above 1, or take fewer time steps.",)
+
+
+def test_what_grows_while_a_network_learns_is_explained() -> None:
+    calm, learned = deep(1.0), deep(1.0, epochs=20)
+    parameters = learned.checkpoint_parameters.copy()
+    parameters[1:] *= 1.5  # in each of nine layers the gradient grows by that
+    grown = diagnose(
+        replace(learned, checkpoint_parameters=parameters, probe_loss=np.full_like(learned.probe_loss, np.nan))
+    )
+    assert grown.verdict == "healthy"
+    assert any("grows as a network learns is not counted" in line for line in grown.why)
+    assert not any("grows as a network learns" in line for line in diagnose(calm).why)
+
+
 def saturated(recording: Recording) -> Recording:
     """The recording with a first layer that saturates what is behind it, and without a loss that says otherwise."""
     parameters, first = recording.checkpoint_parameters.copy(), recording.origin.parameters[0]

@@ -212,6 +212,8 @@ def _check_widths(e: Experiment) -> None:
         raise ExperimentError(f"{found}: give channels of the image, of the first convolution, of each block, classes")
     if e.data == "circles" and (e.architecture, inputs, outputs) != ("mlp", 2, 1):
         raise ExperimentError(f"{found}: circles need an mlp with 2 inputs and 1 output")
+    if e.data == "circles" and e.observations < 2:
+        raise ExperimentError(f"observations is {e.observations}: there are two circles, give 2 points or more")
     if e.data == "long_lag" and (inputs != outputs + 1 or outputs < 2):
         raise ExperimentError(f"{found}: long_lag needs 2 classes or more, and an input for each and one for the noise")
     if e.data in ("digits", "mnist"):

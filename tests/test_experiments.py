@@ -32,6 +32,7 @@ from labkit.experiments import Experiment, ExperimentError, experiment, seed_of
         ({"clip_value": float("inf")}, "clip_value is inf"),
         ({"clip_norm": 1.0, "clip_value": 1.0}, "in two ways: choose one of"),
         ({"data": "circles"}, "circles need an mlp with 2 inputs and 1 output"),
+        ({"data": "circles", "widths": (2, 5, 1), "observations": 1, "batch_size": 1}, "there are two circles, give 2"),
         ({"data": "long_lag"}, "long_lag goes with rnn, lstm, gru"),
         ({"architecture": "lstm"}, "long_lag goes with"),
         ({"architecture": "lstm", "data": "long_lag", "widths": (5, 9, 4)}, "has tanh"),

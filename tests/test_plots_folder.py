@@ -9,6 +9,7 @@ from PIL import Image
 from test_plots import recorded
 
 from labkit import plots
+from labkit.plots.folder import _drawings
 
 pytestmark = pytest.mark.filterwarnings("error", "default::ResourceWarning")
 
@@ -145,3 +146,16 @@ def test_data_that_are_not_here_leave_out_what_is_computed_from_them(no_pixels, 
 
     monkeypatch.setattr("labkit.plots.folder.gain_per_layer", missing)
     assert "updates" in stems(recorded(), tmp_path)
+
+
+def test_figures_of_one_network_say_which_where_its_activation_does_not():
+    """A network and the same with clipping have files of their own, which are looked at beside each other."""
+    free = recorded("linear")
+    found = dict(_drawings([free, of(free, clip_each=1.0), recorded("relu")]))
+    for name in OF_ONE:
+        titles = [
+            found[f"{name}-{whose}"]().get_suptitle() for whose in ("linear-not-clipped", "linear-clip-each-1", "relu")
+        ]
+        assert titles[0].endswith("(not clipped)")
+        assert titles[1].endswith("(clip each 1)")
+        assert "(" not in titles[2]

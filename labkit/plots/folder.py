@@ -17,7 +17,7 @@ from labkit.plots.figure import LabFigure, PlotError, describe
 from labkit.plots.gains import gain_per_layer
 from labkit.plots.runs import accuracy, bands, first_and_last, gradient_norms, seed_groups, through_time
 from labkit.plots.statistics import gradient_statistics, weight_histograms, weight_statistics
-from labkit.plots.words import CLIPS, Recordings, networks
+from labkit.plots.words import CLIPS, Network, Recordings, networks
 from labkit.recording import Recording
 
 Drawing = Callable[[], Figure]
@@ -63,14 +63,30 @@ def _say_which(figure: LabFigure, name: str, groups: Sequence[list[Recording]]) 
         (r.origin.experiment.seed if r.origin.experiment else 0, len(group)) for group in groups for r in group[:1]
     ]
     words = f"seed {seeds[0][0]} of {seeds[0][1]} runs" if len(set(seeds)) == 1 else "one seed of each"
-    heading = f"{figure.get_suptitle()} ({words})"
-    high = float(figure.get_size_inches()[1])
-    figure.suptitle(heading, y=1 - 0.12 / high, va="top", fontsize=_fitting(figure, heading))
+    _entitle(figure, words)
     drawn = ", ".join(f"seed {seed} of {count}" for seed, count in dict.fromkeys(seeds))
     describe(figure, f"Of runs that differ in their seeds alone one is drawn, {drawn}; the others are left out.")
 
 
-def _fitting(figure: LabFigure, heading: str) -> float:
+def _entitle(figure: Figure, words: str) -> None:
+    heading = f"{figure.get_suptitle()} ({words})"
+    high = float(figure.get_size_inches()[1])
+    figure.suptitle(heading, y=1 - 0.12 / high, va="top", fontsize=_fitting(figure, heading))
+
+
+def _whose(draw: Drawing, network: Network) -> Drawing:
+    """The drawing of one network, with what tells it from the others in its title where its activation does not."""
+
+    def drawn() -> Figure:
+        figure, alone = draw(), networks(network.recording, iterations=False)[0].label
+        if network.label != alone:
+            _entitle(figure, network.label.removeprefix(alone).lstrip(", "))
+        return figure
+
+    return drawn
+
+
+def _fitting(figure: Figure, heading: str) -> float:
     """Points of a title's letters, smaller where its words would leave the figure."""
     return min(13.0, float(figure.get_size_inches()[0]) / len(heading) / 0.0081)
 
@@ -98,10 +114,10 @@ def _drawings(recordings: Recordings) -> Iterator[tuple[str, Drawing]]:
     for network in networks(first, iterations=False, layers=False):
         slug, recording = _slug(network.label), network.recording
         for source in ("batch", "probe"):
-            yield f"distributions-{source}-{slug}", partial(gradient_distributions, recording, source)
-        yield f"weight-distributions-{slug}", partial(weight_distributions, recording)
-        yield f"weight-histograms-{slug}", partial(weight_histograms, recording)
-        yield f"growth-{slug}", partial(growth, recording)
+            yield f"distributions-{source}-{slug}", _whose(partial(gradient_distributions, recording, source), network)
+        yield f"weight-distributions-{slug}", _whose(partial(weight_distributions, recording), network)
+        yield f"weight-histograms-{slug}", _whose(partial(weight_histograms, recording), network)
+        yield f"growth-{slug}", _whose(partial(growth, recording), network)
 
 
 def _alike(groups: Sequence[list[Recording]]) -> Iterator[list[list[Recording]]]:

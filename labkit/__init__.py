@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from labkit.diagnosis import diagnose
     from labkit.experiments import Experiment, ExperimentError, experiment
     from labkit.explorer import explore
+    from labkit.jobs import Job, JobError, open_job, submit
     from labkit.live import LiveDistributions, LiveTraining
     from labkit.optimizers import SGD, Adam, RMSprop, clip_each, clip_gradients, clip_values
     from labkit.recorder import Recorder
@@ -21,6 +22,8 @@ _HOME = {
     "Adam": "optimizers",
     "Experiment": "experiments",
     "ExperimentError": "experiments",
+    "Job": "jobs",
+    "JobError": "jobs",
     "LiveDistributions": "live",
     "LiveTraining": "live",
     "RMSprop": "optimizers",
@@ -34,6 +37,8 @@ _HOME = {
     "diagnose": "diagnosis",
     "experiment": "experiments",
     "explore": "explorer",
+    "open_job": "jobs",
+    "submit": "jobs",
     "train": "training",
     "train_many": "training",
     "workspace": "desk",
@@ -45,6 +50,8 @@ __all__ = [
     "Adam",
     "Experiment",
     "ExperimentError",
+    "Job",
+    "JobError",
     "LiveDistributions",
     "LiveTraining",
     "RMSprop",
@@ -57,6 +64,8 @@ __all__ = [
     "diagnose",
     "experiment",
     "explore",
+    "open_job",
+    "submit",
     "train",
     "train_many",
     "workspace",

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from labkit.commands import Commands, prepare_terminal
+from labkit.jobs import commands as jobs
+from labkit.options import changed, changes
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,21 +43,12 @@ def list_experiments() -> None:
 @click.argument("names", nargs=-1, required=True)
 @click.option("--student", default="", help="Whose run: the seed follows from the id.")
 @click.option("--seeds", type=int, help="Train with so many seeds, and show medians and 95 % bands over them.")
-@click.option("--data", help="Other data of the same shape: digits for mnist.")
-@click.option("--observations", type=int, help="Another number of images, points or sequences.")
-@click.option("--epochs", type=int, help="Another number of epochs.")
-@click.option("--activation", help="Another activation.")
-@click.option("--initialisation", help="Other initial weights, such as he_normal.")
-@click.option("--gain", type=float, help="The factor of the initial weights.")
-@click.option("--normalisation", help="none, batch or layer.")
-@click.option("--residual", is_flag=True, default=None, help="Add each hidden layer's input to its output.")
-@click.option("--clip-norm", type=float, help="Clip the gradient to this norm, over all parameters.")
-@click.option("--clip-value", type=float, help="Cut each value of the gradient off at this size.")
+@changes
 @click.option("--device", help="cpu or cuda; by default a GPU where there is one.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The folder for the recordings.")
 @click.option("--again", is_flag=True, help="Train again even if the recording is there.")
 def run(
-    names: tuple[str, ...], student: str, seeds: int | None, device: str | None, out: Path, again: bool, **changes: Any
+    names: tuple[str, ...], student: str, seeds: int | None, device: str | None, out: Path, again: bool, **wishes: Any
 ) -> None:
     """Train experiments by name and save their recordings.
 
@@ -70,9 +63,8 @@ def run(
     from labkit.experiments import experiment
     from labkit.training import train_many
 
-    changed = {name: value for name, value in changes.items() if value is not None}
     names = tuple(dict.fromkeys(names))
-    named = [experiment(name, student).replace(**changed) for name in names]
+    named = [experiment(name, student).replace(**changed(wishes)) for name in names]
     experiments = [one for e in named for one in (seeds_of(e, seeds) if seeds is not None else [e])]
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"{_stem(e, seeds)}.safetensors" for e in experiments]
@@ -130,6 +122,10 @@ def _bands(name: str, recordings: list[Any]) -> Any:
     table.caption = f"last over first at the start: {ensembles.over(recordings, ensembles.last_over_first)}"
     table.caption_justify = "left"
     return table
+
+
+main.add_command(jobs.submit)
+main.add_command(jobs.job)
 
 
 @main.command()

@@ -1,0 +1,80 @@
+"""`labkit submit` and `labkit job`: the same as the library, with a bar that follows."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labkit.options import changed, changes
+
+if TYPE_CHECKING:
+    from labkit.jobs.handle import Job
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--student", default="", help="Whose run: the seed follows from the id.")
+@changes
+@click.option("--backend", default="auto", help="auto, inline, slurm or script.")
+@click.option("--profile", default="generic", help="The cluster: generic, teaching, or a .toml file of your own.")
+@click.option("--gpus", type=int, help="Another number of GPUs than the profile's.")
+@click.option("--time", "minutes", type=int, help="Minutes, instead of the profile's.")
+@click.option("--device", help="cpu or cuda; by default a GPU where there is one.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("jobs"), help="The folder for the jobs' folders.")
+@click.option("--no-wait", is_flag=True, help="Come back at once; `labkit job FOLDER` follows it later.")
+def submit(
+    names: tuple[str, ...], student: str, backend: Any, profile: str, gpus: int | None, minutes: int | None,
+    device: str | None, out: Path, no_wait: bool, **wishes: Any,
+) -> None:  # fmt: skip
+    """Train experiments by name, here, on a GPU or on a Slurm cluster.
+
+    auto trains here where a GPU is visible or there is no sbatch. Ctrl-C leaves the job where it is.
+
+    Example: labkit submit vanishing/relu --student ada --gpus 1 --time 10
+    """
+    from labkit.experiments import experiment
+    from labkit.jobs import handle
+
+    experiments = [experiment(name, student).replace(**changed(wishes)) for name in dict.fromkeys(names)]
+    job = handle.submit(
+        experiments, backend=backend, profile=profile, gpus=gpus, minutes=minutes, device=device, folder=out
+    )
+    click.echo(job)
+    if job.asked.backend == "slurm" and not no_wait:
+        _follow(job)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--log", is_flag=True, help="Show what its program wrote.")
+@click.option("--cancel", is_flag=True, help="Take it out of the queue, or end it.")
+@click.option("--wait", is_flag=True, help="Follow it to its end.")
+def job(folder: Path, log: bool, cancel: bool, wait: bool) -> None:
+    """Say where a job is that was submitted earlier.
+
+    Example: labkit job jobs/vanishing-relu-1 --log
+    """
+    from labkit.jobs.handle import open_job
+
+    found = open_job(folder)
+    if cancel:
+        found.cancel()
+    click.echo(found)
+    if log:
+        click.echo(found.log(), nl=False)
+    if wait:
+        _follow(found)
+
+
+def _follow(job: "Job") -> None:
+    from labkit.jobs.folder import JobError
+
+    try:
+        job.wait()
+    except KeyboardInterrupt:
+        click.echo(f"it goes on without you: labkit job {job.folder.path} --wait")
+        return
+    if job.state != "finished":
+        raise JobError(repr(job))
+    for recording, path in zip(job.fetch(), job.folder.recordings(job.asked), strict=True):
+        click.echo(f"{path}: {recording.iterations:,} iterations")

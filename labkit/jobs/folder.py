@@ -1,0 +1,140 @@
+"""A job's folder: the one place that names its files, and that writes and reads them.
+
+`job.json` is what was asked for, `status.json` where the training is, `recording-K.safetensors` the K-th network's
+result, `log.txt` what the program said. Files appear whole, and every file may be written twice: Slurm starts a job
+again when its node failed, and the first one may still be running.
+"""
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from labkit.experiments import Experiment, ExperimentError
+from labkit.files import write_whole
+
+FORMAT, VERSION = "labkit job", 1
+LOG = 200_000  # characters of a log's end that are shown
+
+State = Literal["queued", "running", "finished", "failed", "cancelled"]
+Backend = Literal["inline", "slurm", "script"]
+
+
+class JobError(ValueError):
+    """A job that cannot be submitted, read or fetched: one sentence with what to do."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was submitted."""
+
+    experiments: tuple[Experiment, ...]
+    backend: Backend
+    device: str = ""  # empty for a GPU where the job sees one
+    site: str = ""
+    slurm: str = ""  # Slurm's number, once it has given one
+    submitted: float = 0.0  # seconds since 1970
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is: as of its last report, about two a second."""
+
+    state: Literal["running", "finished", "stopped", "failed"]
+    iteration: int = 0
+    iterations: int = 0
+    loss: tuple[float, ...] = ()  # of each network, at its latest iteration
+    seconds: float = 0.0  # since the training began
+    why: str = ""  # it stopped or failed
+    node: str = ""
+    updated: float = 0.0  # seconds since 1970
+
+    @property
+    def share(self) -> float:
+        return self.iteration / self.iterations if self.iterations else 0.0
+
+
+class JobFolder:
+    """The files of one job."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path).absolute()
+        self.log, self.script = self.path / "log.txt", self.path / "job.sh"
+        self._asked, self._status = self.path / "job.json", self.path / "status.json"
+        self.ended = self.path / "cancelled"
+
+    def recording(self, k: int) -> Path:
+        return self.path / f"recording-{k}.safetensors"
+
+    def recordings(self, asked: Asked) -> list[Path]:
+        return [self.recording(k) for k in range(len(asked.experiments))]
+
+    def write(self, asked: Asked) -> None:
+        said = asdict(asked) | {"experiments": [json.loads(e.to_json()) for e in asked.experiments]}
+        self._write(self._asked, {"format": FORMAT, "version": VERSION, **said})
+
+    def read(self) -> Asked:
+        """What was asked for. Raises JobError."""
+        said = self._read(self._asked)
+        if said is None:
+            raise JobError(f"{self.path} is no job's folder: name the one that submit gave, it has a job.json")
+        try:
+            if (said.pop("format"), said.pop("version")) != (FORMAT, VERSION):
+                raise JobError(f"{self._asked} was written by another version of labkit: submit the experiment again")
+            experiments = tuple(Experiment.from_json(json.dumps(e)) for e in said.pop("experiments"))
+            return Asked(experiments, **said)
+        except (KeyError, TypeError, AttributeError, ExperimentError) as error:
+            raise JobError(f"{self._asked} is damaged ({error}): submit the experiment again") from error
+
+    def report(self, progress: Progress) -> None:
+        """Say where the training is. A report never takes back that it is finished."""
+        before = self.progress()
+        if before is None or before.state != "finished":
+            self._write(self._status, asdict(replace(progress, updated=time.time())))
+
+    def progress(self) -> Progress | None:
+        said = self._read(self._status)
+        try:
+            return None if said is None else Progress(**said | {"loss": tuple(said["loss"])})
+        except (KeyError, TypeError):
+            return None
+
+    def said(self) -> str:
+        """What the program wrote, its end where that is long."""
+        try:
+            text = self.log.read_text(errors="replace")
+        except OSError:
+            return ""
+        return text[-LOG:]
+
+    @staticmethod
+    def _write(path: Path, content: dict[str, Any]) -> None:
+        write_whole(path, json.dumps(content, indent=1).encode())
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any] | None:
+        try:
+            found = json.loads(path.read_text())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+
+def new_folder(root: Path | str, experiments: Sequence[Experiment]) -> JobFolder:
+    """A folder below `root` that no job had before: numbers of Slurm's jobs may come again. Raises JobError."""
+    stem = re.sub(r"[^\w.-]+", "-", experiments[0].name) or "job"
+    for number in range(1, 10_000):
+        path = Path(root) / f"{stem}-{number}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise JobError(
+                f"the job's folder {path} cannot be made ({error.strerror}): choose another folder="
+            ) from error
+        return JobFolder(path)
+    raise JobError(f"{root} has 9,999 jobs of {stem}: remove some, or choose another folder=")

@@ -1,0 +1,216 @@
+"""submit(experiment) -> Job: the same call here, on a GPU, or on Slurm."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from labkit.experiments import Experiment, ExperimentError
+from labkit.files import write_whole
+from labkit.jobs import batch, scheduler
+from labkit.jobs.folder import Asked, Backend, JobError, JobFolder, Progress, State, new_folder
+from labkit.jobs.profiles import Site, site
+from labkit.recording import Recording, RecordingError
+
+GRACE = 10.0  # seconds for a shared file system to show what a job that ended has written
+POLL = 2.0  # seconds between two questions to Slurm, whose controller serves everybody
+
+
+def submit(
+    experiment: Experiment | Sequence[Experiment],
+    *,
+    backend: Literal["auto", "inline", "slurm", "script"] = "auto",
+    profile: str | Path = "generic",
+    gpus: int | None = None,
+    minutes: int | None = None,
+    device: str | None = None,
+    folder: Path | str = "jobs",
+) -> "Job":
+    """Train one experiment, or several side by side, here or on a cluster; the handle says where it is.
+
+    `inline` trains in this process and returns when it is done. `slurm` queues a job that asks for what the profile
+    says, `gpus` and `minutes` instead of its own where they are given. `script` writes the job's file for somebody who
+    has sbatch where this machine has none. `auto` is inline where a GPU is visible or there is no sbatch, else slurm.
+    Each job has a folder of its own below `folder`, which the cluster's nodes must see, too. Raises JobError.
+    """
+    experiments = [experiment] if isinstance(experiment, Experiment) else list(experiment)
+    if not experiments or not all(isinstance(e, Experiment) for e in experiments):
+        raise ExperimentError(f"{experiment!r} is no experiment: give what labkit.experiment(name) returns")
+    chosen = _backend(backend)
+    where = site(profile)
+    gpus = where.gpus if gpus is None else gpus
+    asked = Asked(tuple(experiments), chosen, device or "", where.name, submitted=time.time())
+    job = Job(new_folder(folder, experiments), asked)
+    try:
+        _START[chosen](job, where, gpus, where.minutes if minutes is None else minutes)
+    except JobError:
+        _forget(job.folder)
+        raise
+    return job
+
+
+def open_job(folder: Path | str) -> "Job":
+    """The handle of a job that was submitted earlier, from its folder. Raises JobError."""
+    found = JobFolder(folder)
+    return Job(found, found.read())
+
+
+def _backend(wanted: str) -> Backend:
+    if wanted == "auto":
+        return "slurm" if scheduler.is_there() and not _sees_a_gpu() else "inline"
+    for known in _START:
+        if wanted == known:
+            return known
+    raise JobError(f"there is no backend {wanted!r}: choose auto, {', '.join(_START)}")
+
+
+def _sees_a_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _inline(job: "Job", _site: Site, _gpus: int, _minutes: int) -> None:
+    from labkit.jobs.work import work
+
+    job.folder.write(job.asked)
+    work(job.folder, job.asked)
+
+
+def _script(job: "Job", site: Site, gpus: int, minutes: int) -> None:
+    text = batch.script(job.folder, site, gpus, minutes)
+    job.folder.write(job.asked)
+    write_whole(job.folder.script, text.encode())
+
+
+def _slurm(job: "Job", site: Site, gpus: int, minutes: int) -> None:
+    _script(job, site, gpus, minutes)
+    number = scheduler.submit(job.folder.script)
+    job.asked = replace(job.asked, slurm=number)
+    job.folder.write(job.asked)
+
+
+_START: dict[Backend, Callable[["Job", Site, int, int], None]] = {
+    "inline": _inline, "slurm": _slurm, "script": _script,
+}  # fmt: skip
+
+
+def _forget(folder: JobFolder) -> None:
+    """A refused job leaves no folder behind, unless something else was put there."""
+    for path in (folder.path / "job.json", folder.script):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.path.rmdir()
+
+
+class Job:
+    """A training that was submitted: where it is, what it says, what came of it."""
+
+    def __init__(self, folder: JobFolder, asked: Asked) -> None:
+        self.folder, self.asked = folder, asked
+        self._ended = 0.0  # when Slurm was first seen to have ended it, on time.monotonic's clock
+        self._why = ""
+
+    def __repr__(self) -> str:
+        number = f", Slurm's job {self.asked.slurm}" if self.asked.slurm else ""
+        return f"Job in {self.folder.path}{number}: {self.state}{f', {self.why}' if self.why else ''}"
+
+    @property
+    def state(self) -> State:
+        """queued, running, finished, failed or cancelled; see `why`."""
+        told = self.folder.progress()
+        if told is not None and told.state == "finished" and self._there():
+            self._why = told.why
+            return "finished"
+        if self.asked.slurm:
+            return self._slurms(told)
+        return self._own(told)
+
+    @property
+    def why(self) -> str:
+        """Why it waits, failed or stopped, as of the last look at `state`; empty when there is nothing to say."""
+        return self._why
+
+    def _own(self, told: Progress | None) -> State:
+        """Of a job whose folder alone speaks."""
+        if told is None:
+            self._why = f"submit {self.folder.script} with sbatch" if self.asked.backend == "script" else ""
+            return "queued"
+        self._why = told.why
+        return "running" if told.state == "running" else "failed"
+
+    def _slurms(self, told: Progress | None) -> State:
+        if self.folder.ended.exists():
+            self._why = "you cancelled it"
+            return "cancelled"
+        said, state, self._why = scheduler.state(self.asked.slurm)
+        if state in ("queued", "running"):
+            self._ended = 0.0
+            return state
+        # what it wrote may come later than its end, and a job whose node failed is queued again a little later
+        self._ended = self._ended or time.monotonic()
+        if time.monotonic() - self._ended < GRACE * (6 if said in scheduler.AGAIN else 1):
+            return "running"
+        if state == "cancelled":
+            return state
+        if told is not None and told.state in ("failed", "stopped"):
+            self._why = f"{self._why}; {told.why}" if self._why else told.why
+        elif hint := scheduler.hint(self.log()):
+            self._why = hint
+        elif not self._why:
+            self._why = "it ended without a result: its log() may say why"
+        return "failed"
+
+    def _there(self) -> bool:
+        return all(path.exists() for path in self.folder.recordings(self.asked))
+
+    def progress(self) -> Progress:
+        """How far the training is, as of its last report."""
+        found = self.folder.progress()
+        return found or Progress("running", iterations=self.asked.experiments[0].iterations)
+
+    def log(self) -> str:
+        """What the program wrote, with Slurm's own remarks."""
+        return self.folder.said()
+
+    def cancel(self) -> None:
+        """Take it out of the queue or end it; what it recorded so far stays in its folder."""
+        if self.asked.backend != "slurm":
+            raise JobError(f"a job of the backend {self.asked.backend} is not ended from here: there is nothing to ask")
+        if self.state in ("queued", "running"):
+            scheduler.cancel(self.asked.slurm)
+            write_whole(self.folder.ended, b"")
+
+    def wait(self, seconds: float | None = None, *, progress: bool = True) -> "Job":
+        """Follow it to its end, with a bar; after `seconds` go on without it. The job goes on in any case."""
+        from labkit.progress import bar
+
+        end = None if seconds is None else time.monotonic() + seconds
+        total = self.asked.experiments[0].iterations
+        with bar(total, self.folder.path.name, progress) as shown:
+            while (state := self.state) in ("queued", "running"):
+                told = self.progress()
+                shown.set_postfix_str(f"{state}{f', {self.why}' if self.why else ''}", refresh=False)
+                shown.update(told.iteration - shown.n)
+                if end is not None and time.monotonic() >= end:
+                    return self
+                time.sleep(POLL)
+            shown.set_postfix_str(state, refresh=False)
+            shown.update(self.progress().iteration - shown.n)
+        return self
+
+    def fetch(self) -> list[Recording]:
+        """The recordings, one for each experiment, after every byte was checked. Raises JobError."""
+        state = self.state
+        if state != "finished":
+            raise JobError(f"{self!r}: there is no whole recording to fetch")
+        try:
+            found = [Recording.load(path) for path in self.folder.recordings(self.asked)]
+        except RecordingError as error:
+            raise JobError(f"{self.folder.path}: {error}") from error
+        for recording, experiment in zip(found, self.asked.experiments, strict=True):
+            if recording.origin.experiment != experiment:
+                raise JobError(f"{self.folder.path} holds a recording of another experiment: submit it again")
+        return found

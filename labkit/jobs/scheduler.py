@@ -1,0 +1,157 @@
+"""What Slurm is told and asked, by its own commands.
+
+A notebook may be a job itself, and what Slurm put into its environment would be taken for wishes about the new one.
+Sites without `sacct` forget a job minutes after its end: then its folder alone says what came of it.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from labkit.jobs.folder import JobError, State
+
+PATIENCE = 60  # seconds for an answer of the controller
+LOOK = 2.0  # seconds in which it looks at a new job
+_OURS = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "PMI")
+_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # where the cluster is
+
+# https://slurm.schedmd.com/squeue.html, "JOB STATE CODES"
+_STATES: dict[str, State] = {
+    "PENDING": "queued", "CONFIGURING": "queued", "REQUEUED": "queued", "REQUEUE_HOLD": "queued",
+    "REQUEUE_FED": "queued", "SPECIAL_EXIT": "queued", "RESV_DEL_HOLD": "queued", "RESIZING": "running",
+    "RUNNING": "running", "SUSPENDED": "running", "STOPPED": "running", "SIGNALING": "running", "STAGE_OUT": "running",
+    "COMPLETING": "running", "COMPLETED": "finished", "CANCELLED": "cancelled", "REVOKED": "cancelled",
+}  # fmt: skip
+# Slurm queues these again by itself, a little later
+AGAIN = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
+_WHY = {
+    "TIMEOUT": "its time limit was reached: what it recorded until then is kept; give it more minutes",
+    "DEADLINE": "its deadline was reached: give it more minutes",
+    "OUT_OF_MEMORY": "it needed more memory than it had: raise memory in the profile",
+    "NODE_FAIL": "its node failed, and Slurm did not start it again: submit it again",
+    "PREEMPTED": "it was pushed aside, and Slurm did not start it again: submit it again",
+    "BOOT_FAIL": "its node did not start: submit it again",
+}
+_REASONS = {
+    "Priority": "others are before it", "Resources": "it waits for free resources", "None": "it is about to be placed",
+    "BeginTime": "Slurm waits a little before it starts it again", "Dependency": "it waits for another job",
+    "ReqNodeNotAvail": "the nodes that it could use are not available",
+    "JobHeldUser": "it is held: scontrol release", "JobHeldAdmin": "it is held by the site's staff",
+}  # fmt: skip
+
+_TOO_LONG = "no job may take as long as this there: give it fewer minutes"
+# https://slurm.schedmd.com/resource_limits.html, "Reasons"
+_NEVER = {
+    "PartitionTimeLimit": _TOO_LONG, "QOSMaxWallDurationPerJobLimit": _TOO_LONG,
+    "AssocMaxWallDurationPerJobLimit": _TOO_LONG,
+    "PartitionNodeLimit": "it asks for more nodes than the partition gives",
+    # of a time limit, too
+    "PartitionConfig": "the partition has no room for so many minutes, cores or GPUs (see sinfo -o '%P %l %c %G')",
+    "BadConstraints": "no node is as it asks: change constraint, gres or cpus in the profile",
+    "InvalidAccount": "the account is not known: say account in the profile",
+    "InvalidQOS": "the quality of service is not known: say qos in the profile",
+}  # fmt: skip
+
+
+def environment(now: Mapping[str, str]) -> dict[str, str]:
+    """The environment for Slurm's commands: without what a job around this process put there."""
+    return {key: value for key, value in now.items() if key in _KEPT or not key.startswith(_OURS)}
+
+
+def is_there() -> bool:
+    return shutil.which("sbatch") is not None
+
+
+def submit(script: Path) -> str:
+    """Queue a batch file; its number. Raises JobError, also for a job that would wait for ever."""
+    done = _run("sbatch", "--parsable", str(script))
+    if done.returncode:
+        raise JobError(f"Slurm refuses the job: {refusal(done.stderr)}")
+    number = done.stdout.strip().partition(";")[0]
+    if not re.fullmatch(r"\d+", number):
+        raise JobError(f"sbatch gave no job number but {done.stdout.strip()[:200]!r}: ask the site's staff")
+    if reason := _for_ever(number):
+        cancel(number)
+        raise JobError(f"Slurm would never start the job: {reason}")
+    return number
+
+
+def _for_ever(number: str) -> str:
+    """Why a job would wait until somebody changes it; Slurm says so once it has looked at it, in a second or two."""
+    end = time.monotonic() + LOOK
+    while time.monotonic() < end:
+        said, _, reason = _queued(number)
+        if said != "PENDING" or reason in _NEVER:
+            return _NEVER.get(reason, "")
+        time.sleep(0.2)  # its first reason is often another
+    return ""
+
+
+def refusal(said: str) -> str:
+    """What sbatch says, in one line, with what to do where that is known."""
+    lines = [re.sub(r"^(sbatch|allocation failure|error|fatal|: )*", "", line).strip() for line in said.splitlines()]
+    text = next((line for line in reversed(lines) if line), "no reason given")
+    advice = {
+        "partition": "choose another partition in the profile (sinfo lists them)",
+        "node configuration": "no node has what the profile and --gpus ask for (sinfo -o '%P %G %c %m' lists them)",
+        "gres": "no node has such GPUs (sinfo -o '%P %G' lists them)",
+        "account": "say the account in the profile (sacctmgr show associations)",
+        "time limit": "give it fewer minutes",
+    }
+    known = next((do for word, do in advice.items() if word in text.lower()), "")
+    return f"{text}: {known}" if known else text
+
+
+def state(number: str) -> tuple[str, State | None, str]:
+    """Slurm's own word for a job's state, ours, and why it waits or ended; empty and None where Slurm forgot it."""
+    said, _, reason = _queued(number)
+    if not said:
+        said = _accounted(number)
+    if not said:
+        return "", None, ""
+    if said in _STATES:
+        return said, _STATES[said], _REASONS.get(reason, reason) if _STATES[said] == "queued" else ""
+    return said, "failed", _WHY.get(said, f"Slurm says {said}")
+
+
+def hint(log: str) -> str:
+    """What slurmstepd wrote of a job that it ended itself, where the state says FAILED alone."""
+    signs = ("exceeded memory limit", "oom_kill", "oom-kill", "Out Of Memory")
+    return _WHY["OUT_OF_MEMORY"] if any(sign in log for sign in signs) else ""
+
+
+def _queued(number: str) -> tuple[str, str, str]:
+    done = _run("squeue", "--noheader", "--states=all", f"--jobs={number}", "--format=%T|%r")
+    lines = done.stdout.split()
+    return lines[0].partition("|") if done.returncode == 0 and lines else ("", "", "")
+
+
+def _accounted(number: str) -> str:
+    """The state that sacct kept, where the site has it."""
+    if shutil.which("sacct") is None:
+        return ""
+    done = _run("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={number}", "--format=State")
+    lines = done.stdout.split("\n")
+    return lines[0].partition(" ")[0] if done.returncode == 0 else ""  # "CANCELLED by 1000"
+
+
+def cancel(number: str) -> None:
+    """End a job. Raises JobError; one that has ended already is left as it is."""
+    done = _run("scancel", number)
+    if done.returncode and "invalid job id" not in done.stderr.lower():
+        raise JobError(f"job {number} cannot be cancelled: {refusal(done.stderr)}")
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, env=environment(os.environ), capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except FileNotFoundError:
+        raise JobError(f"there is no {command[0]} here: use backend='script', and submit the file elsewhere") from None
+    except subprocess.TimeoutExpired:
+        raise JobError(f"Slurm gave no answer to {command[0]} for {PATIENCE} s: try again, or ask the staff") from None

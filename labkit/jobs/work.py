@@ -1,0 +1,97 @@
+"""The program that a job runs: `python -m labkit.jobs.work FOLDER`. It trains what the folder asks for.
+
+It may be started twice, also at once: what is there is read, not trained again, and files appear whole. A signal
+before the time limit ends the training as Ctrl-C does, so what was recorded is kept.
+"""
+
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from dataclasses import replace
+from typing import Any
+
+from labkit.commands import sentence
+from labkit.jobs.folder import Asked, JobFolder, Progress
+from labkit.recording import Recording
+
+SECONDS = 0.5  # between two reports
+# what Slurm sends before a time limit (see batch.WARNING), and when it cancels or takes a node away
+ENDINGS = (signal.SIGUSR2, signal.SIGTERM)
+
+
+def main(folder: JobFolder) -> int:
+    """Train and report; 0 when every recording is there."""
+    asked = folder.read()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background had it ignored
+    for number in ENDINGS:
+        signal.signal(number, _interrupt)
+    return work(folder, asked)
+
+
+def work(folder: JobFolder, asked: Asked) -> int:
+    """The same in a process that goes on afterwards, and keeps its own way with signals."""
+    from labkit.training import Interrupted, train_many  # loads torch
+
+    reports = Reports(folder, asked)
+    reports.say(Progress("running", iterations=asked.experiments[0].iterations))
+    try:
+        done = train_many(
+            asked.experiments, folder.recordings(asked), device=asked.device or None, watch=reports, progress=False
+        )
+    except Interrupted as interrupt:
+        reports.say(reports.last("stopped", str(interrupt)))
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        reports.say(reports.last("failed", sentence(error)))
+        return 1
+    reports(done)
+    reports.say(reports.last("finished", done[0].origin.stopped))
+    return 0
+
+
+class Reports:
+    """A watch of the training that writes where it is, at a bounded rate."""
+
+    latest_only = True
+
+    def __init__(self, folder: JobFolder, asked: Asked) -> None:
+        self.folder, self.asked = folder, asked
+        self.begun = time.monotonic()
+        self._next = 0.0
+        self._latest = Progress("running")
+
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    def __call__(self, recordings: list[Recording]) -> None:
+        first = recordings[0]
+        losses = tuple(float(r.loss[-1]) for r in recordings)
+        self.say(Progress("running", first.iterations, self.asked.experiments[0].iterations, losses))
+        self._next = time.monotonic() + SECONDS
+
+    def say(self, progress: Progress) -> None:
+        self._latest = replace(progress, seconds=time.monotonic() - self.begun, node=platform.node())
+        self.folder.report(self._latest)
+
+    def last(self, state: Any, why: str) -> Progress:
+        return replace(self._latest, state=state, why=why)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """As Ctrl-C, which waits for what must stay together (see `labkit.interrupts`)."""
+    for one in ENDINGS:  # a second signal must not end the writing
+        signal.signal(one, signal.SIG_IGN)
+    signal.raise_signal(signal.SIGINT)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(JobFolder(sys.argv[1])))
+    except KeyboardInterrupt as stopped:
+        print(stopped, flush=True)
+        # Slurm takes any other code for a failure of the program
+        os._exit(0 if "recorded so far" in str(stopped) else 1)

@@ -1,0 +1,32 @@
+"""Options of the command line that change an experiment; their names are those of its fields."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+_OPTIONS = (
+    click.option("--data", help="Other data of the same shape: digits for mnist."),
+    click.option("--observations", type=int, help="Another number of images, points or sequences."),
+    click.option("--epochs", type=int, help="Another number of epochs."),
+    click.option("--activation", help="Another activation."),
+    click.option("--initialisation", help="Other initial weights, such as he_normal."),
+    click.option("--gain", type=float, help="The factor of the initial weights."),
+    click.option("--normalisation", help="none, batch or layer."),
+    click.option("--residual", is_flag=True, default=None, help="Add each hidden layer's input to its output."),
+    click.option("--clip-norm", type=float, help="Clip the gradient to this norm, over all parameters."),
+    click.option("--clip-value", type=float, help="Cut each value of the gradient off at this size."),
+)
+
+
+def changes(command: F) -> F:
+    """Give a command all of them; what was not said arrives as None."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def changed(wishes: dict[str, Any]) -> dict[str, Any]:
+    """Those that were said, for `Experiment.replace`."""
+    return {name: value for name, value in wishes.items() if value is not None}

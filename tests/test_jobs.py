@@ -1,0 +1,311 @@
+"""Does one call train here or ask for a job, and does the handle say what came of it? Without a cluster."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from labkit import cli
+from labkit.experiments import ExperimentError, experiment
+from labkit.jobs import JobError, Site, batch, folder, handle, open_job, scheduler, site, submit, work
+from labkit.jobs.folder import JobFolder, Progress
+from labkit.recording import Recording
+from labkit.training import train
+
+SMALL = experiment("vanishing/relu", "ada").replace(observations=300, pool=1000, epochs=2)
+
+
+@pytest.fixture(autouse=True)
+def without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH on which no Slurm is, where tests put programs of their own."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    return programs
+
+
+def program(where: Path, name: str, lines: str) -> None:
+    path = where / name
+    path.write_text(f"#!/bin/sh\n{lines}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def test_inline_is_train(tmp_path: Path) -> None:
+    job = submit(SMALL, folder=tmp_path / "jobs")
+    assert job.asked.backend == "inline"
+    assert (job.state, job.progress().iteration) == ("finished", SMALL.iterations)
+    (found,), here = job.fetch(), train(SMALL, progress=False)
+    assert np.array_equal(found.loss, here.loss)
+    assert not np.array_equal(found.loss, train(SMALL.replace(seed=1), progress=False).loss)
+    assert open_job(job.folder.path).fetch()[0].digest == found.digest
+
+
+def test_several_experiments_are_one_job(tmp_path: Path) -> None:
+    pair = [SMALL, SMALL.replace(name="vanishing/sigmoid", activation="sigmoid")]
+    found = submit(pair, folder=tmp_path).fetch()
+    assert [r.origin.experiment for r in found] == pair
+
+
+def test_two_jobs_never_share_a_folder(tmp_path: Path) -> None:
+    one, other = (submit(SMALL, folder=tmp_path, backend="script") for _ in range(2))
+    assert one.folder.path != other.folder.path
+
+
+def test_a_script_holds_what_the_profile_asks_for(tmp_path: Path) -> None:
+    job = submit(SMALL, backend="script", profile="teaching", gpus=2, minutes=10, folder=tmp_path / "50 % of it")
+    lines = job.folder.script.read_text().splitlines()
+    assert {"#SBATCH --partition=teaching", "#SBATCH --gres=gpu:t4:2", "#SBATCH --time=10"} <= set(lines)
+    assert any("singularity exec --nv" in line and "-m labkit.jobs.work" in line for line in lines)
+    assert f"#SBATCH --output='{tmp_path}/50 %% of it/{job.folder.path.name}/log.txt'" in lines
+    assert job.state == "queued"
+    assert "submit" in job.why
+
+
+def test_the_script_of_a_generic_site_trains(tmp_path: Path, monkeypatch, without_a_cluster: Path) -> None:
+    """Its last line, with srun put away, is what a node runs."""
+    job = submit(SMALL, backend="script", folder=tmp_path / "a folder's name")
+    program(without_a_cluster, "srun", 'shift 2; exec "$@"')
+    again = subprocess.run(["/bin/sh", job.folder.script], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert np.array_equal(job.fetch()[0].loss, train(SMALL, progress=False).loss)
+    before = job.folder.recording(0).read_bytes()
+    assert subprocess.run(["/bin/sh", job.folder.script], check=False).returncode == 0
+    assert job.folder.recording(0).read_bytes() == before  # a job that Slurm starts twice trains once
+
+
+def test_what_fails_in_the_job_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("LABKIT_MNIST", str(tmp_path / "nothing"))
+    monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", [])
+    job = submit(experiment("activations/relu", "ada"), folder=tmp_path / "jobs")
+    assert job.state == "failed"
+    assert "--data digits" in job.why
+    with pytest.raises(JobError, match="failed, MNIST is not in"):
+        job.fetch()
+
+
+def test_an_interrupt_keeps_what_was_recorded(tmp_path: Path, monkeypatch) -> None:
+    def at_the_second_epoch(self, recordings: list[Recording]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work.Reports, "__call__", at_the_second_epoch)
+    with pytest.raises(KeyboardInterrupt, match="recorded so far"):
+        submit(SMALL, folder=tmp_path / "jobs")
+    (path,) = (tmp_path / "jobs").iterdir()
+    job = open_job(path)
+    assert (job.state, job.progress().state) == ("failed", "stopped")
+    assert Recording.load(job.folder.recording(0)).iterations == 3
+
+
+def test_a_report_never_takes_back_the_end(tmp_path: Path) -> None:
+    """A job may run twice at once."""
+    one = JobFolder(tmp_path)
+    one.report(Progress("finished", 10, 10))
+    one.report(Progress("running", 3, 10))
+    assert one.progress().state == "finished"
+
+
+def test_finished_without_its_recording_is_not_finished(tmp_path: Path) -> None:
+    job = submit(SMALL, folder=tmp_path)
+    job.folder.recording(0).unlink()
+    assert job.state != "finished"
+
+
+def test_anothers_recording_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    job, other = submit(SMALL, folder=tmp_path), submit(SMALL.replace(seed=7), folder=tmp_path)
+    other.folder.recording(0).replace(job.folder.recording(0))
+    with pytest.raises(JobError, match="another experiment"):
+        job.fetch()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no job's folder"),
+        ("[]", "no job's folder"),
+        ("{", "no job's folder"),
+        ("{}", "damaged"),
+        ('{"format": "labkit job", "version": 9}', "another version"),
+        ('{"format": "labkit job", "version": 1, "experiments": [{"widths": 3}], "backend": "inline"}', "damaged"),
+        ('{"format": "labkit job", "version": 1, "experiments": [], "backend": "inline", "x": 1}', "damaged"),
+    ],
+)
+def test_a_damaged_folder_is_one_sentence(tmp_path: Path, content: str | None, words: str) -> None:
+    if content is not None:
+        (tmp_path / "job.json").write_text(content)
+    with pytest.raises(JobError, match=words):
+        open_job(tmp_path)
+
+
+def test_a_damaged_status_is_none(tmp_path: Path) -> None:
+    for content in ("", "{}", "[1]", '{"state": "running", "loss": 3}', "\x00"):
+        (tmp_path / "status.json").write_text(content)
+        assert JobFolder(tmp_path).progress() is None
+
+
+@pytest.mark.parametrize(
+    ("wishes", "words"),
+    [
+        ({"backend": "cloud"}, "choose auto, inline, slurm, script"),
+        ({"profile": "moon"}, "choose generic, teaching"),
+        ({"backend": "script", "minutes": 1}, "too short"),
+        ({"backend": "script", "gpus": -1}, "-1 GPUs"),
+        ({"backend": "slurm"}, "no sbatch here"),
+    ],
+)
+def test_wrong_wishes_leave_no_folder(tmp_path: Path, wishes: dict, words: str) -> None:
+    with pytest.raises(JobError, match=words):
+        submit(SMALL, folder=tmp_path / "jobs", **wishes)
+    assert not list((tmp_path / "jobs").glob("*"))
+
+
+def test_what_is_no_experiment_is_refused(tmp_path: Path) -> None:
+    for wrong in ("vanishing/relu", [], [SMALL, 3]):
+        with pytest.raises(ExperimentError, match="give what"):
+            submit(wrong, folder=tmp_path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("partition = 3", "partition is 3, give a text"),
+        ("gpus = true", "give a whole number"),
+        ('setup = "module load"', "give a list of texts"),
+        ("command = [1]", "give a list of texts"),
+        ("queue = 1", "a profile has partition"),
+        ("partition = ", "is no profile"),
+        ('partition = """a\n#SBATCH --x"""', "more than one line"),
+    ],
+)
+def test_a_wrong_profile_is_one_sentence(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(JobError, match=words):
+        site(path)
+
+
+def test_profiles_of_ours_say_everything() -> None:
+    for path in sorted(folder.Path(handle.site.__code__.co_filename).parent.glob("sites/*.toml")):
+        said = {line.split(" = ")[0] for line in path.read_text().splitlines() if " = " in line}
+        assert said == set(asdict(Site("x"))) - {"name"}
+        assert site(path.stem).name == path.stem
+
+
+def test_slurm_finds_none_of_the_wishes_of_the_job_around() -> None:
+    around = {"SLURM_MEM_PER_CPU": "1", "SBATCH_PARTITION": "x", "SRUN_DEBUG": "1", "PMIX_RANK": "0", "HOME": "/h"}
+    kept = {"SLURM_CONF": "/etc/slurm.conf", "SLURM_CLUSTERS": "a", "PATH": "/bin"}
+    assert scheduler.environment(around | kept) == {"HOME": "/h", **kept}
+
+
+@pytest.mark.parametrize(
+    ("squeue", "sacct", "state", "why"),
+    [
+        ("echo 'PENDING|Priority'", "", "queued", "others are before it"),
+        ("echo 'RUNNING|None'", "", "running", ""),
+        ("echo 'CANCELLED|None'", "", "cancelled", ""),
+        ("echo 'TIMEOUT|None'", "", "failed", "give it more minutes"),
+        ("echo 'OUT_OF_MEMORY|None'", "", "failed", "more memory"),
+        ("echo 'SOMETHING_NEW|None'", "", "failed", "SOMETHING_NEW"),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "", "failed", "without a result"),
+        ("exit 1", "echo 'TIMEOUT'; echo TIMEOUT", "failed", "give it more minutes"),
+        ("exit 1", "echo 'CANCELLED by 1000'", "cancelled", ""),
+        ("exit 1", "echo 'Slurm accounting storage is disabled' >&2; exit 1", "failed", "without a result"),
+    ],
+)
+def test_states(tmp_path, without_a_cluster, monkeypatch, squeue: str, sacct: str, state: str, why: str) -> None:
+    program(without_a_cluster, "sbatch", "echo 12")
+    program(without_a_cluster, "squeue", "echo 'RUNNING|None'")
+    job = submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
+    program(without_a_cluster, "squeue", squeue)
+    if sacct:
+        program(without_a_cluster, "sacct", sacct)
+    monkeypatch.setattr(handle, "GRACE", 0.0)
+    assert (job.asked.slurm, job.state) == ("12", state)
+    assert why in job.why
+
+
+def test_a_job_whose_node_failed_is_waited_for(tmp_path, without_a_cluster) -> None:
+    program(without_a_cluster, "sbatch", "echo 12")
+    program(without_a_cluster, "squeue", "echo 'NODE_FAIL|None'")
+    assert submit(SMALL, backend="slurm", folder=tmp_path / "jobs").state == "running"
+
+
+def test_auto_goes_where_a_gpu_is(tmp_path, without_a_cluster, monkeypatch) -> None:
+    program(without_a_cluster, "sbatch", "echo 12")
+    program(without_a_cluster, "squeue", "echo 'PENDING|Resources'")
+    assert submit(SMALL, folder=tmp_path).asked.backend == "slurm"
+    monkeypatch.setattr(handle, "_sees_a_gpu", lambda: True)
+    assert submit(SMALL, folder=tmp_path, device="cpu").asked.backend == "inline"
+
+
+def test_what_travels_is_json_alone(tmp_path: Path) -> None:
+    job = submit(SMALL, backend="script", folder=tmp_path)
+    assert {p.name for p in job.folder.path.iterdir()} == {"job.json", "job.sh"}
+    said = json.loads((job.folder.path / "job.json").read_text())
+    assert said["experiments"] == [json.loads(SMALL.to_json())]
+
+
+def test_a_batch_file_quotes_what_it_is_given(tmp_path: Path) -> None:
+    """A folder's name must not become a command."""
+    where = JobFolder(tmp_path / "a; touch pwned; $(touch pwned) 'b'")
+    where.path.mkdir()
+    text = batch.script(where, replace(site("generic"), python="echo"), 0, 5)
+    done = subprocess.run(["/bin/sh"], input=text.replace("srun --ntasks=1 --unbuffered", "").encode(), cwd=tmp_path,
+                          env={**os.environ, "PATH": "/usr/bin:/bin"}, capture_output=True, check=False)  # fmt: skip
+    assert not list(tmp_path.rglob("pwned"))
+    assert str(where.path) in done.stdout.decode()
+    assert sys.executable not in text
+
+
+@pytest.fixture
+def command():
+    return lambda *said: CliRunner().invoke(cli.main, [str(one) for one in said])
+
+
+QUICK = ("vanishing/relu", "--student", "ada", "--epochs", 1, "--observations", 300)
+
+
+def test_the_command_submits_and_finds_again(command, tmp_path: Path) -> None:
+    done = command("submit", *QUICK, "--out", tmp_path / "jobs")
+    assert done.exit_code == 0, done.output
+    (path,) = (tmp_path / "jobs").iterdir()
+    assert f"Job in {path}: finished" in done.output
+    assert open_job(path).asked.experiments == (
+        experiment("vanishing/relu", "ada").replace(epochs=1, observations=300),
+    )
+    again = command("job", path, "--log")
+    assert (again.exit_code, again.output) == (0, done.output)
+
+
+def test_the_command_follows_a_job(command, tmp_path, without_a_cluster) -> None:
+    """A scheduler that runs a job as soon as it is asked where the job is."""
+    program(without_a_cluster, "srun", 'shift 2; exec "$@"')
+    program(without_a_cluster, "sbatch", f"echo 12; /bin/cp $2 {tmp_path}/queued")
+    program(without_a_cluster, "squeue", f"/bin/sh {tmp_path}/queued >&2; exit 1")
+    done = command("submit", *QUICK, "--backend", "slurm", "--gpus", 0, "--time", 5, "--out", tmp_path / "jobs")
+    assert done.exit_code == 0, done.output
+    assert "recording-0.safetensors: 3 iterations" in done.output
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (["submit", "vanishing/rellu"], "choose from"),
+        (["submit", "vanishing/relu", "--backend", "cloud"], "choose auto, inline"),
+        (["submit", "vanishing/relu", "--backend", "slurm"], "no sbatch here"),
+        (["job", "nowhere"], "no job's folder"),
+        (["job", "nowhere", "--cancel"], "no job's folder"),
+    ],
+)
+def test_the_command_says_what_is_wrong_in_one_sentence(command, tmp_path, monkeypatch, said: list, words: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command(*said)
+    assert done.exit_code == 1
+    assert words in done.output
+    assert len(done.output.strip().splitlines()) == 1

@@ -69,7 +69,7 @@ def dark(page: Page) -> Iterator[None]:
 
 def _theme(page: Page, name: str) -> None:
     page.evaluate(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})")
-    page.locator(f"body[data-jp-theme-light={'true' if name == 'Light' else 'false'}]").wait_for()
+    page.locator(f"body[data-jp-theme-light={'true' if name == 'Light' else 'false'}]").wait_for(state="attached")
 
 
 # the workspace panel

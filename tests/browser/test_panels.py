@@ -131,6 +131,7 @@ def test_the_workspace_is_filtered_sorted_and_opened(workspace: Notebook, shoot:
 def test_every_control_of_the_workspace_is_reached_by_tab(workspace: Notebook, shoot: Shoot) -> None:
     """The list, and the page of an array, opened and left by Enter."""
     panel = workspace.page.locator(".labkit-workspace")
+    ran(workspace, "appear")
     with dark(workspace.page):
         listed = tour(panel)
         assert (listed.missed, listed.unseen) == ([], [])

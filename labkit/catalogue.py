@@ -10,7 +10,8 @@ from labkit.experiments import Experiment
 ORIGINS = {
     "vanishing": (
         "MATLAB, Detect Vanishing Gradients in Deep Neural Networks; its fullyConnectedLayer has Glorot weights and "
-        "zero biases, adamupdate an epsilon of 1e-8. The exploding run is this lab's own, for its first question"
+        "zero biases, adamupdate an epsilon of 1e-8. The exploding run is this lab's own, for its first question, and "
+        "so are those by SGD, whose steps go with the gradient"
     ),
     "layers": (
         "Machine Learning Mastery, Visualizing the vanishing gradient problem; Keras's Adam and RMSprop have an "
@@ -85,6 +86,11 @@ EXPERIMENTS = {
             optimizer="sgd",
             learning_rate=0.05,
             epochs=3,
+        ),
+        # Adam's first steps hardly depend on a gradient's size; by SGD the sigmoid network stays where it began.
+        *(
+            _S1.replace(name=f"vanishing/{activation}_sgd", activation=activation, optimizer="sgd", learning_rate=0.1)
+            for activation in ("relu", "sigmoid")
         ),
         _CIRCLES.replace(name="layers/one_relu"),
         _CIRCLES.replace(name="layers/one_sigmoid", activation="sigmoid"),

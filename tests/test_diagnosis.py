@@ -110,6 +110,19 @@ def test_weights_three_times_as_large_explode() -> None:
     assert any("not finite at iterations" in line for line in found.why)
 
 
+def test_by_sgd_the_sigmoid_network_stays_where_it_began_and_its_first_layer_rests() -> None:
+    """What Adam hides: its steps in the first layer are as large as in the last, or larger."""
+    names = [f"vanishing/{activation}{by}" for activation in ("sigmoid", "relu") for by in ("", "_sgd")]
+    small = {"observations": 2000, "batch_size": 50, "epochs": 10}
+    runs = {name: train(experiment(name).replace(**small), device="cpu", progress=False) for name in names}
+    moved = {name: diagnose(run).update_ratio[0] / diagnose(run).update_ratio[-1] for name, run in runs.items()}
+    assert moved["vanishing/sigmoid"] > 0.5
+    assert moved["vanishing/sigmoid_sgd"] < 0.2 < moved["vanishing/relu_sgd"]
+    assert runs["vanishing/sigmoid_sgd"].accuracy[-1] < 0.3 < runs["vanishing/relu_sgd"].accuracy[-1]
+    hides = {name: "hides that they vanish" in str(diagnose(run)) for name, run in runs.items()}
+    assert hides == {name: name == "vanishing/sigmoid" for name in names}
+
+
 # Against theory, and against gradients taken by autograd
 
 

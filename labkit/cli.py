@@ -12,6 +12,8 @@ from labkit.commands import Commands, prepare_terminal
 from labkit.jobs import commands as jobs
 from labkit.options import changed, changes
 
+FEW = 20  # seeds; of fewer, the 2.5th percentile is nearly the least of them
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gradient-lab")
@@ -119,7 +121,8 @@ def _bands(name: str, recordings: list[Any]) -> Any:
     for k, layer in enumerate(recordings[0].layers):
         bands = (ensembles.Band(b.median[k], b.low[k], b.high[k], b.runs) for b in (start, whole))
         table.add_row(layer, *map(str, bands))
-    table.caption = f"last over first at the start: {ensembles.over(recordings, ensembles.last_over_first)}"
+    few = "" if len(recordings) >= FEW else f"\nof so few seeds the band is hardly more than their range: --seeds {FEW}"
+    table.caption = f"last over first at the start: {ensembles.over(recordings, ensembles.last_over_first)}{few}"
     table.caption_justify = "left"
     return table
 

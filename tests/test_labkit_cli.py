@@ -42,6 +42,19 @@ def test_list_has_every_experiment_below_where_it_was_published(run) -> None:
         assert {e.epsilon for name, e in EXPERIMENTS.items() if name.startswith(family)} == {epsilon}
 
 
+def test_every_change_of_an_experiment_has_its_option(run, tmp_path: Path) -> None:
+    wishes = {"widths": (784, 6, 10), "optimizer": "sgd", "learning_rate": 0.1, "batch_size": 100, "clip_each": 0.5}
+    said = [("--widths", "784,6,10"), ("--optimizer", "sgd"), ("--learning-rate", 0.1), ("--batch-size", 100)]
+    done = run("run", "vanishing/relu", "--epochs", 1, *(word for pair in said for word in pair), "--clip-each", 0.5,
+               "--out", tmp_path)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = Recording.load(tmp_path / "vanishing-relu.safetensors")
+    assert found.origin.experiment == experiment("vanishing/relu").replace(epochs=1, **wishes)
+    wrong = run("run", "vanishing/relu", "--widths", "784x10")
+    assert wrong.exit_code == 2
+    assert "commas between them" in wrong.output
+
+
 QUICK = ("run", "layers/relu", "--epochs", 1, "--observations", 64)
 
 
@@ -81,6 +94,7 @@ def test_run_takes_a_name_once_and_switches(run, tmp_path: Path) -> None:
     done = run(*QUICK, "layers/relu", "--seeds", 2, *switches, "--out", tmp_path)
     assert done.exit_code == 0, done.output
     assert "2 seeds" in done.output
+    assert "hardly more than their range" in done.output
     e = Recording.load(tmp_path / "layers-relu-seed-1.safetensors").origin.experiment
     assert e is not None
     assert (e.normalisation, e.residual, e.clip_norm, e.initialisation, e.gain) == ("layer", True, 1, "he_normal", 2)

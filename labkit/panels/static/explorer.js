@@ -367,7 +367,7 @@ function render({ model, el }) {
     if (!answer.problem) {
       data = answer;
       draw();
-      if (!wanted) follow();
+      if (!wanted && !waiting) follow(); // an older answer must not turn the controls back
     }
     if (wanted) send();
     else if (copying) copyCode();

@@ -267,7 +267,7 @@ const drawLoss = (picture, story, start) => {
     words: n.said.label, draw: stroke(picture, picture.colour(n.said.colour), n.said.dash),
   }));
   const head = legend(picture, entries, 56, 14, picture.width) + 10;
-  const box = [56, head, picture.width - 22, picture.height - 34];
+  const box = [56, head, picture.width - 30, picture.height - 34];
   const [px, py] = frame(picture, box, {
     x, y, log, across: start.loss.x, up: start.loss.y,
     xticks: ticks(0, x[1], 5).filter((v) => v >= 1).map((v) => [v, v.toLocaleString("en")]),

@@ -347,11 +347,11 @@ function render({ model, el }) {
       element(
         "div",
         { className: "pager", role: "group", ariaLabel: `${word}s` },
-        to("⏮", "First", 0, first === 0),
+        to("First", "First", 0, first === 0),
         to("◀", "Previous", first - step, first === 0),
         element("span", {}, `${word}s `, field, ` to ${grouped(last - 1)} of ${grouped(total)}`),
         to("▶", "Next", first + step, last >= total),
-        to("⏭", "Last", total - 1, last >= total),
+        to("Last", "Last", total - 1, last >= total),
       ),
     ];
   }

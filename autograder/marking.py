@@ -152,7 +152,7 @@ def _questions(assignment: str, points: Mapping[str, float]) -> dict[str, Questi
     try:
         known = questionnaire.of(assignment)
     except questionnaire.QuestionnaireError as error:
-        raise GradingError(str(error)) from error
+        raise GradingError(f"{error}; `nbgrader autograde` grades a notebook that holds its own tests") from error
     found = {}
     for name, of in points.items():
         question = known.get(name.removeprefix("test_"))

@@ -1,5 +1,6 @@
 """Where a question is found by its name: the modules of autograder/questions, and what a course registers."""
 
+import difflib
 import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
@@ -55,7 +56,10 @@ def find(name: str) -> Question:
     found = [assignment for assignment, known in asked.items() if name in known]
     if not found:
         known = sorted({question for questions in asked.values() for question in questions})
-        raise QuestionnaireError(f"there is no question {name!r}: choose from {', '.join(known) or 'none'}")
+        # all labs together have too many to read
+        near = difflib.get_close_matches(name, known, n=3)
+        choice = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known) or 'none'}"
+        raise QuestionnaireError(f"there is no question {name!r}: {choice}")
     if len(found) > 1:
         raise QuestionnaireError(f"the question {name!r} is asked by {' and by '.join(found)}: give one another name")
     return asked[found[0]][name]

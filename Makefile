@@ -23,16 +23,16 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: setup ## the whole life of the lab for a simulated class of 8, in ./demo
 	$(BIN)/autograder demo
 
-test: setup ## the tests, but for those marked slow: whole classes, all hostile submissions, the demonstration
+test: setup ## the tests, but for those marked slow: whole classes, a whole course in the browser, hostile submissions
 	@echo 'left out: the tests that are marked slow; `make test-slow` runs those'
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow and not browser"
-	$(BIN)/pytest tests/browser
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow"
+
+test-slow: setup ## the tests that `make test` leaves out
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m "slow and not browser"
+	$(BIN)/pytest tests/browser -m slow
 
 test-browser: setup ## JupyterLab and formgrader as people use them; screenshots in build/screenshots
 	$(BIN)/pytest tests/browser
-
-test-slow: setup ## the tests that `make test` leaves out
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m slow
 
 lint: setup ## style and types
 	$(BIN)/ruff check

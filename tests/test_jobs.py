@@ -68,6 +68,7 @@ def test_a_script_holds_what_the_profile_asks_for(tmp_path: Path) -> None:
     assert "submit" in job.why
 
 
+@pytest.mark.slow
 def test_the_script_of_a_generic_site_trains(tmp_path: Path, monkeypatch, without_a_cluster: Path) -> None:
     """Its last line, with srun put away, is what a node runs."""
     job = submit(SMALL, backend="script", folder=tmp_path / "a folder's name")

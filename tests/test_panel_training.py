@@ -323,6 +323,7 @@ def test_an_interrupted_run_has_a_harmless_file_name(short, name, kept):
     assert file_of(replace(recording, origin=replace(recording.origin, experiment=short.replace(name=name)))) == kept
 
 
+@pytest.mark.slow
 def test_a_notebook_without_a_front_end_is_left_clean():
     code = """
 import labkit

@@ -472,6 +472,7 @@ def test_range_of_numbers():
     assert range_of("a") is None
 
 
+@pytest.mark.slow
 def test_a_run_without_a_browser_leaves_nothing_of_the_panel(tmp_path):
     """Does the released notebook's first cell, run by nbclient in a kernel, leave no trace of a widget?"""
     source = json.loads(NOTEBOOK.read_text())["cells"]

@@ -36,6 +36,7 @@ def told(notebook):
     return shown.exit_code, shown.output
 
 
+@pytest.mark.slow
 def test_is_a_complete_notebook_said_to_be_so(course, tmp_path):
     before = written(tmp_path, solved(course, number=OWN)).read_bytes()
     code, said = told(tmp_path / "toy.ipynb")
@@ -46,6 +47,7 @@ def test_is_a_complete_notebook_said_to_be_so(course, tmp_path):
     assert (tmp_path / "toy.ipynb").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_is_everything_named_that_is_missing(course, tmp_path):
     released = toy_lab.released(course)
     code, said = told(written(tmp_path, released))

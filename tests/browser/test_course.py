@@ -22,6 +22,7 @@ from browser.people import Instructor, Shoot, Student
 from browser.served import LAB, NOTEBOOK, Place, Server, me
 from browser.watch import Watch
 
+pytestmark = pytest.mark.slow
 Open = Callable[..., Page]
 
 RECORDINGS = ("own", "relu", "sigmoid", "exploding", "clipped", "float32", "float64")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 
 import nbformat
 import pytest
@@ -31,11 +30,6 @@ TRAINING = {
     "train": "run = labkit.train(experiment, save='live.safetensors', watch=labkit.LiveTraining())",
 }
 EXPLORER = {"open": "import labkit", "explore": "labkit.explore()", "paste": "# the code of a state"}
-
-
-def needs(panel: str) -> pytest.MarkDecorator:
-    there = find_spec(f"labkit.panels.{panel}") is not None
-    return pytest.mark.skipif(not there, reason=f"there is no labkit.panels.{panel}")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +82,6 @@ def line(notebook: Notebook, name: str) -> Locator:
     return panel.locator("tbody tr").filter(has=notebook.page.locator(f'[data-name="{name}"]'))
 
 
-@needs("workspace")
 def test_the_workspace_follows_the_cells(workspace: Notebook, shoot: Shoot) -> None:
     """Beside the notebook: what appears, changes and goes is marked; what cannot be shown is no error."""
     panel = workspace.page.locator(".labkit-workspace")
@@ -110,7 +103,6 @@ def test_the_workspace_follows_the_cells(workspace: Notebook, shoot: Shoot) -> N
     assert beside["x"] >= cells["x"] + cells["width"] - 2
 
 
-@needs("workspace")
 def test_the_workspace_is_filtered_sorted_and_opened(workspace: Notebook, shoot: Shoot) -> None:
     panel = workspace.page.locator(".labkit-workspace")
     ran(workspace, "appear")
@@ -127,7 +119,6 @@ def test_the_workspace_is_filtered_sorted_and_opened(workspace: Notebook, shoot:
     expect(line(workspace, "x")).to_be_visible()
 
 
-@needs("workspace")
 def test_every_control_of_the_workspace_is_reached_by_tab(workspace: Notebook, shoot: Shoot) -> None:
     """The list, and the page of an array, opened and left by Enter."""
     panel = workspace.page.locator(".labkit-workspace")
@@ -149,7 +140,6 @@ def test_every_control_of_the_workspace_is_reached_by_tab(workspace: Notebook, s
 # the live view of a training
 
 
-@needs("training")
 def test_a_training_is_seen_while_it_runs_and_stopped_by_its_button(
     bench: Callable[[str, dict[str, str]], Notebook], served: Server, shoot: Shoot
 ) -> None:
@@ -193,7 +183,6 @@ def code(panel: Locator) -> str:
     return panel.get_by_label("The code that makes this state").input_value()
 
 
-@needs("explorer")
 def test_the_explorer_answers_its_sliders(explorer: Notebook, shoot: Shoot) -> None:
     """By keyboard and by mouse: the drawing, the number and the code follow."""
     panel = explorer.page.locator(".labkit-explorer")
@@ -216,7 +205,6 @@ def test_the_explorer_answers_its_sliders(explorer: Notebook, shoot: Shoot) -> N
     shoot(explorer.page, "70-explorer")
 
 
-@needs("explorer")
 def test_the_explorer_trains_and_gives_the_code_of_its_state(explorer: Notebook, shoot: Shoot) -> None:
     """Does the button train, and does the copied code run in a cell?"""
     panel = explorer.page.locator(".labkit-explorer")
@@ -232,7 +220,6 @@ def test_the_explorer_trains_and_gives_the_code_of_its_state(explorer: Notebook,
     assert explorer.run("Control+Enter").error == ""
 
 
-@needs("explorer")
 def test_every_control_of_the_explorer_is_reached_by_tab(explorer: Notebook, shoot: Shoot) -> None:
     panel = explorer.page.locator(".labkit-explorer")
     with dark(explorer.page):

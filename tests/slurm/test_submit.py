@@ -111,6 +111,7 @@ def test_what_was_recorded_before_the_time_limit_is_kept(cluster, on_slurm) -> N
         job.fetch()
 
 
+@pytest.mark.slow
 def test_cancelled_from_outside_and_from_here(cluster, on_slurm) -> None:
     one, other = on_slurm(LONG), on_slurm(LONG)
     cluster.ask("scancel", one.asked.slurm)

@@ -69,28 +69,12 @@ def trained(watch: Any) -> None:
     labkit.train_many(pair, device="cpu", watch=watch)
 
 
-def by_hand(watch: Any) -> None:
-    import torch
-    from torch.nn.functional import cross_entropy
+def own_loop(watch: Any) -> None:
+    from loops import by_hand
 
     import labkit
-    from labkit import data, networks
-    from labkit.recorder import tensors
 
-    e = labkit.experiment("vanishing/relu", "ada")
-    images, labels, _ = tensors(e)
-    network = networks.of_experiment(e)
-    optimizer = torch.optim.Adam(network.parameters(), e.learning_rate)
-    recorder = labkit.Recorder(network, optimizer, e, watch=watch)
-    for epoch in range(e.epochs):
-        for indices in data.epoch_batches(e, epoch):
-            chosen = torch.from_numpy(indices)
-            optimizer.zero_grad()
-            loss = cross_entropy(network(images[chosen]), labels[chosen])
-            loss.backward()
-            optimizer.step()
-            recorder.step(loss)
-        recorder.end_epoch()
+    by_hand(labkit.experiment("vanishing/relu", "ada"), watch=watch)
 
 
 def measure(rounds: int) -> None:
@@ -98,7 +82,7 @@ def measure(rounds: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name, run in {"train_many, relu and sigmoid": trained, "a loop of one's own, Recorder": by_hand}.items():
+    for name, run in {"train_many, relu and sigmoid": trained, "a loop of one's own, Recorder": own_loop}.items():
         run(None)
         run(Timed())  # what is loaded on first use
         pairs, watches = [], []

@@ -61,6 +61,7 @@ def test_is_what_was_handed_in_rebuilt_and_no_script_in_it():
     assert "script" not in json.dumps(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "said"), [("run", "<Figure 1>"), ("execute", "drawn\n")])
 def test_are_figures_shown_as_handed_in_unless_everything_is_run_anew(tmp_path, how, said):
     course = toy_lab.make_course(tmp_path / "course")

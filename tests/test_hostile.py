@@ -82,6 +82,7 @@ def test_does_it_say_what_it_tries_and_what_must_happen(one):
     assert set(one.deserves) == set(POINTS)
 
 
+@pytest.mark.slow
 def test_is_each_another_than_an_honest_submission(template, tmp_path, drawn):
     with Outside(tmp_path / "outside", template, drawn) as outside:
         for one in EVERY:

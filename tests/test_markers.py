@@ -54,6 +54,7 @@ def test_are_the_results_those_of_one_process(course):
     assert [(one.student, one.status, one.score) for one in together] == told
 
 
+@pytest.mark.slow
 def test_is_a_marker_that_was_killed_one_students_loss(apart):
     assert isinstance(apart, Apart)
     apart.mark("ada")

@@ -248,6 +248,7 @@ def test_is_a_file_not_larger_than_its_limit(nursery, room):
     assert max(sizes) <= SMALL.file_bytes
 
 
+@pytest.mark.slow
 def test_is_what_is_needed_seen_also_where_others_keep_their_files(tmp_path):
     """A clone may lie in /tmp, where each submission gets a folder of its own."""
     (tmp_path / "module").mkdir()

@@ -176,6 +176,7 @@ def test_does_a_process_start_clean(nursery, place, monkeypatch):
     assert again.outputs["c0"][0]["text"].splitlines() == lines[2:]
 
 
+@pytest.mark.slow
 def test_is_a_nursery_that_was_killed_replaced():
     nursery = open_workers()
     try:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 from playwright.sync_api import Page, expect
 
-from autograder import course, gradebook, grading, results
+from autograder import gradebook, results
 from autograder.classroom import Lab, class_of
 from autograder.results import Result
 from browser.notebook import Cell, Notebook
@@ -297,20 +293,6 @@ def test_the_mark_is_what_the_checks_had_shown(graded: Result, answered: Noteboo
     assert graded.score == graded.max_score
 
 
-def test_nbclient_and_the_browser_get_the_same_mark(graded: Result, place: Place, tmp_path: Path) -> None:
-    """The cells that the browser saved, run again from nothing by nbclient and graded in another gradebook."""
-    twin = tmp_path / "twin"
-    course.init(twin, [LAB])
-    course.release(twin, LAB)
-    folder = twin / "submitted" / me() / LAB
-    folder.mkdir(parents=True)
-    _execute(place.course / "submitted" / me() / LAB / NOTEBOOK, folder)
-    grading.grade(twin, LAB, progress=False)
-    again = results.load(twin, LAB, me())
-    assert again is not None
-    assert _verdicts(again) == _verdicts(graded)
-
-
 def test_the_rubric_stands_in_the_instructors_notebook(rubric: str, fetched: Notebook) -> None:
     assert "Rubric (1 point each)." in rubric
     assert "Signed against absolute" in rubric
@@ -351,23 +333,3 @@ def _points(cell: Cell) -> tuple[float, float]:
     found = re.search(r": ([\d.]+) of ([\d.]+) points", cell.text)
     assert found, cell.text
     return float(found[1]), float(found[2])
-
-
-def _verdicts(result: Result) -> dict[str, Any]:
-    return {
-        name: (question.points, question.of, [(one.check, one.outcome) for one in question.verdicts])
-        for name, question in result.questions.items()
-    }
-
-
-def _execute(saved: Path, folder: Path) -> None:
-    """Outputs forgotten, no recording beside it: all is trained anew."""
-    notebook: Any = nbformat.read(saved, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": folder}})
-    # in a thread: Playwright's event loop runs in this one
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(client.execute).result()
-    nbformat.write(notebook, folder / NOTEBOOK)

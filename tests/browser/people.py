@@ -141,7 +141,7 @@ class Instructor(JupyterLab):
     def mark(self, cell: str, points: str, comment: str) -> None:
         """Type both; formgrader keeps each when the cursor leaves its field, and shows that it did."""
         answer = self.page.locator(".nbgrader_cell").filter(has=self.page.locator(f"#{cell}-comment"))
-        # before the marks have come from the gradebook nobody listens to the fields
+        # before the marks have come from the gradebook nobody listens to the fields; with them nbgrader sets this
         for field in (f"#{cell}_extra_credit", f"#{cell}-comment"):
             answer.locator(f"{field}[placeholder]").wait_for()
         for field, words, kept in ((f"#{cell}", points, "score"), (f"#{cell}-comment", comment, "comment")):

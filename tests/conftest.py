@@ -6,17 +6,19 @@ import os
 # than they compute, most of all when tests run side by side.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from autograder import questionnaire
 from labkit.experiments import Experiment, experiment
 from labkit.recording import Recording
 
-# the same examples in every run; `pytest --hypothesis-profile=default` tries others
-settings.register_profile("same", derandomize=True)
+# the same examples in every run, however busy the machine is; `pytest --hypothesis-profile=default` tries others
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
 
 
@@ -27,6 +29,29 @@ def registered_questions() -> Iterator[None]:
     yield
     questionnaire._REGISTERED.clear()
     questionnaire._REGISTERED.update(before)
+
+
+@pytest.fixture
+def ipython(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Starts this process's one IPython, whose displays are `display_pub.outputs`; a kernel's where somebody looks.
+
+    It is a new one, with a folder of its own for its settings and history.
+    """
+    from IPython.core.displaypub import CapturingDisplayPublisher
+    from IPython.core.interactiveshell import InteractiveShell
+
+    def start(looked_at: bool = False) -> InteractiveShell:
+        shell: Any = InteractiveShell.instance()
+        shell.display_pub = CapturingDisplayPublisher()
+        if looked_at:
+            shell.display_formatter.active_types = shell.display_formatter.format_types
+            shell.kernel = "somebody looks"
+        return shell
+
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    InteractiveShell.clear_instance()
+    yield start
+    InteractiveShell.clear_instance()
 
 
 @pytest.fixture(scope="session")

@@ -63,15 +63,10 @@ def test_no_cell_wraps_and_the_table_scrolls_in_its_own_box():
 
 
 @pytest.fixture
-def shell():
-    from IPython.core.interactiveshell import InteractiveShell
-
-    InteractiveShell.clear_instance()
-    shell = InteractiveShell.instance(user_ns={"__name__": "__main__"})
-    shell.history_manager.enabled = False
+def shell(ipython):
+    shell = ipython()
     shell.run_cell("from labkit.desk import workspace", store_history=True)
-    yield shell
-    InteractiveShell.clear_instance()
+    return shell
 
 
 def run(shell, *cells):

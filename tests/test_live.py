@@ -1,8 +1,6 @@
 """Is a figure shown once, with its description, and does the live view keep to its time?"""
 
 import pytest
-from IPython.core.displaypub import CapturingDisplayPublisher
-from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
@@ -14,15 +12,10 @@ from labkit.live import SHARE, LiveDistributions, LiveTraining
 
 
 @pytest.fixture
-def shell(tmp_path, monkeypatch):
+def shell(ipython):
     """An IPython that shows images, as a notebook's kernel does, and keeps what it was given."""
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    shell = InteractiveShell.instance()
-    shell.display_formatter.active_types = shell.display_formatter.format_types
-    shell.display_pub = publisher = CapturingDisplayPublisher()
-    shell.kernel = "somebody looks"
-    yield shell, publisher
-    InteractiveShell.clear_instance()
+    shell = ipython(looked_at=True)
+    return shell, shell.display_pub
 
 
 @pytest.mark.parametrize("pyplot", [False, True])

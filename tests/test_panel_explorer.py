@@ -140,14 +140,8 @@ def test_the_script_knows_all_that_is_sent_and_trusts_no_text(panel):
         assert re.search(rf"\b{name}\b", script), f"{name} is sent and not used"
 
 
-def test_outside_a_notebook_it_is_the_table(capsys):
-    from IPython.core.interactiveshell import InteractiveShell
-
-    shell = InteractiveShell.instance()
-    try:
-        explorer = Explorer(SMALL, seeds=1)
-        explorer._ipython_display_()
-        assert capsys.readouterr().out.strip() == str(explorer)
-    finally:
-        InteractiveShell.clear_instance()
-        assert shell is not None
+def test_outside_a_notebook_it_is_the_table(ipython):
+    publisher = ipython().display_pub
+    explorer = Explorer(SMALL, seeds=1)
+    explorer._ipython_display_()
+    assert [output["data"] for output in publisher.outputs] == [{"text/plain": str(explorer)}]

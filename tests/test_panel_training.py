@@ -7,8 +7,6 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from IPython.core.displaypub import CapturingDisplayPublisher
-from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client.manager import start_new_kernel
 from jupyter_client.session import json_packer
 from nbclient import NotebookClient
@@ -83,14 +81,10 @@ class Browser:
 
 
 @pytest.fixture
-def front(tmp_path, monkeypatch):
+def front(ipython, tmp_path, monkeypatch):
     """A notebook's kernel with a front end; what it was shown, and the browser's state of the widget."""
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    shell = InteractiveShell.instance()
-    shell.display_formatter.active_types = shell.display_formatter.format_types
-    shell.display_pub = CapturingDisplayPublisher()
-    shell.kernel = "somebody looks"
+    shell = ipython(looked_at=True)
     shell.browsers = []
 
     def create(**message):
@@ -101,8 +95,7 @@ def front(tmp_path, monkeypatch):
 
     monkeypatch.setattr("ipywidgets.widgets.widget.comm.create_comm", create)
     monkeypatch.setattr(plots.LabFigure.png, "__defaults__", (48,))
-    yield shell
-    InteractiveShell.clear_instance()
+    return shell
 
 
 @pytest.fixture

@@ -258,7 +258,7 @@ KINDS = ["complete", "partly done", "copied, own id typed in"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_do_command_session_and_grader_agree_on_every_kind_of_student(simulated, tmp_path, kind, monkeypatch):
+def test_do_command_session_and_grader_agree_on_every_kind_of_student(simulated, ipython, tmp_path, kind, monkeypatch):
     folders, graded = simulated
     folder = shutil.copytree(folders[kind], tmp_path / "work")
     path, result = folder / "vanishing_gradients.ipynb", graded[kind]
@@ -267,28 +267,21 @@ def test_do_command_session_and_grader_agree_on_every_kind_of_student(simulated,
     assert said_by({one.title: one.verdicts for one in rehearsed.readiness.asked}) == by_grader
     assert rehearsed.complete == (kind == "complete")
     found = mending.read(path.read_bytes())
-    with session(found, folder, monkeypatch) as namespace:
-        # a session trains anew what another's recording does not show: the files are to be those that were handed in
-        shutil.copytree(folders[kind], folder, dirs_exist_ok=True)
-        state = selfcheck.ready("vanishing_gradients", namespace, folder, path, found)
+    monkeypatch.chdir(folder)
+    namespace = session(found, ipython())
+    # a session trains anew what another's recording does not show: the files are to be those that were handed in
+    shutil.copytree(folders[kind], folder, dirs_exist_ok=True)
+    state = selfcheck.ready("vanishing_gradients", namespace, folder, path, found)
     assert said_by({one.title: one.verdicts for one in state.asked}) == by_grader
     assert state.complete == (kind == "complete")
     assert showing.summary(state) == showing.summary(rehearsed.readiness)
 
 
-@contextlib.contextmanager
-def session(found, folder, monkeypatch):
+def session(found, shell):
     """The variables after every cell was run in turn, as a student leaves them; what never ends was interrupted."""
-    from IPython.core.interactiveshell import InteractiveShell
-
-    monkeypatch.chdir(folder)
-    shell = InteractiveShell.instance()
-    try:
-        for cell in found["cells"]:
-            source = cell["source"]
-            drawn = source.startswith(("plots.", "autograder.check("))
-            if cell["cell_type"] == "code" and not drawn and "while epoch < 10" not in source:
-                shell.run_cell(source, store_history=True)
-        yield shell.user_ns
-    finally:
-        InteractiveShell.clear_instance()
+    for cell in found["cells"]:
+        source = cell["source"]
+        drawn = source.startswith(("plots.", "autograder.check("))
+        if cell["cell_type"] == "code" and not drawn and "while epoch < 10" not in source:
+            shell.run_cell(source, store_history=True)
+    return shell.user_ns

@@ -1,22 +1,43 @@
 """A simulated class, handed in and graded as it would be, and what each kind of student has to lose in it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from autograder import course, grading, results
-from autograder.classroom import Kind, simulate
+import pytest
+
+from autograder import classroom, course, grading, results
+from autograder.classroom import Kind
 from autograder.results import Result
 
-# Of a class's kinds: whole, in part, mistaken, empty, an error, a loop without end, fabricated, copied. The others
-# differ from these by an edit, which the tests of an assignment check in the process that they run in.
-USUAL = 8
+# a cell without end is stopped sooner than in a course, where slow machines have their time
+SETTINGS = "\nc.GradeFromEvidence.cell_seconds = 10\n"
+
+
+def usual(kinds: Sequence[Kind]) -> list[Kind]:
+    """Of a class's kinds: whole, in part, mistaken, fabricated, copied.
+
+    The others differ from these by an edit, which the tests of an assignment check in the process that they run in;
+    who hands in nothing, raises errors or never ends is graded in the class of the course lab, whatever is asked.
+    """
+    runs = [kind for kind in kinds if kind.runs and not (kind.stops_after or kind.skips or kind.copies)]
+    mistaken = next(kind for kind in runs if kind.edits and not kind.forge)
+    forged = next(kind for kind in runs if kind.forge)
+    partly = next(kind for kind in kinds if kind.stops_after)
+    copied = next(kind for kind in kinds if kind.copies)
+    return [kinds[0], partly, mistaken, forged, copied]
 
 
 def graded(root: Path, lab: str, kinds: Sequence[Kind]) -> dict[str, Result]:
     """One student of each kind, really trained, really graded: {kind: result}."""
     course.init(root, [lab])
+    with (root / "nbgrader_config.py").open("a") as config:
+        config.write(SETTINGS)
     course.release(root, lab)
-    students = simulate(root, lab, len(kinds), progress=False)
+    these = replace(classroom.class_of(lab), kinds=tuple(kinds))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classroom, "class_of", lambda _: these)
+        students = classroom.simulate(root, lab, len(kinds), progress=False)
     grading.grade(root, lab, progress=False)
     return {student.kind.name: results.load(root, lab, student.id) for student in students}
 

@@ -410,10 +410,10 @@ def test_do_essays_quote_the_own_numbers(solved, tmp_path):
 
 @pytest.fixture(scope="session")
 def graded(tmp_path_factory):
-    return simulated_class.graded(tmp_path_factory.mktemp("activation"), LAB, ACTIVATIONS[: simulated_class.USUAL])
+    return simulated_class.graded(tmp_path_factory.mktemp("activation"), LAB, simulated_class.usual(ACTIVATIONS))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ACTIVATIONS[: simulated_class.USUAL], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", simulated_class.usual(ACTIVATIONS), ids=lambda kind: kind.name)
 def test_does_each_kind_lose_exactly_its_own_points(graded, kind):
     simulated_class.assert_loses(graded[kind.name], kind)

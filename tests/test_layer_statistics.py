@@ -235,10 +235,10 @@ def test_a_simulated_student_quotes_numbers(solved: Work) -> None:
 
 @pytest.fixture(scope="session")
 def graded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
-    return simulated_class.graded(tmp_path_factory.mktemp("statistics"), LAB, LAYERS[: simulated_class.USUAL])
+    return simulated_class.graded(tmp_path_factory.mktemp("statistics"), LAB, simulated_class.usual(LAYERS))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", LAYERS[: simulated_class.USUAL], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", simulated_class.usual(LAYERS), ids=lambda kind: kind.name)
 def test_does_each_kind_lose_exactly_its_own_points(graded: dict[str, Result], kind: Kind) -> None:
     simulated_class.assert_loses(graded[kind.name], kind)

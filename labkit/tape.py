@@ -135,15 +135,20 @@ class CommonBins:
         self.range = np.zeros(rows)  # 0 until the first value
         self.counts: list[Array] = []  # one (rows, bins) for each epoch
 
-    def reach(self, largest: Array) -> Array:
-        """Widen the ranges (rows,) so that they hold `largest`, and give them."""
-        for row, value in enumerate(largest):
-            wanted = 2.0 ** math.ceil(math.log2(value)) if 0 < value < math.inf else 2.0**-40
-            if self.range[row] == 0:
-                self.range[row] = wanted
-            while self.range[row] < wanted:
-                self._double(row)
-        return self.range
+    def reaches(self, largest: Array) -> Array:
+        """(N, rows) what the ranges will be once each row of `largest` (N, rows) has come, one after another."""
+        known = (largest > 0) & (largest < math.inf)
+        wanted = np.where(known, 2.0 ** np.ceil(np.log2(largest, where=known, out=np.zeros(largest.shape))), 2.0**-40)
+        ranges: Array = np.maximum.accumulate(np.concatenate([self.range[None], wanted]))[1:]
+        return ranges
+
+    def add(self, counts: Array, reach: Array) -> None:
+        """Take the counts (rows, bins) of an epoch, made on the ranges (rows,) that it reached."""
+        for row in np.flatnonzero((self.range > 0) & (self.range < reach)):
+            while self.range[row] < reach[row]:
+                self._double(int(row))
+        self.range = reach.copy()
+        self.counts.append(counts)
 
     def _double(self, row: int) -> None:
         half = self.bins // 2
@@ -260,10 +265,13 @@ class Tape:
         return torch.stack(found, dim=2) if found else none
 
     def _count_on_common_bins(self, bins: CommonBins, rows: Tensor) -> None:
+        """Each row is counted on the range that it reached itself, so that how many wait together changes no count: a
+        value beside an edge may fall to its other side on wider bins."""
         sizes = self._layers(rows.nan_to_num(0, 0, 0), what=lambda values: values.abs().amax(-1))
-        reach = torch.from_numpy(bins.reach(sizes.amax(0).flatten().double().cpu().numpy())).to(rows)
-        edges = torch.stack([-reach, reach], -1).unflatten(0, sizes.shape[1:]).expand(*sizes.shape, 2)
-        bins.counts.extend(self._counts(rows, edges))
+        ranges = bins.reaches(sizes.flatten(1).double().cpu().numpy())
+        reach = torch.from_numpy(ranges).to(rows).view_as(sizes)
+        for counts, reached in zip(self._counts(rows, torch.stack([-reach, reach], -1)), ranges, strict=True):
+            bins.add(counts, reached)
 
     def checkpoint(self, iterations: int, parameters: Tensor, moments: Sequence[Tensor]) -> None:
         """Keep all parameters (K P,) and the optimiser's moments as they are after this many iterations."""

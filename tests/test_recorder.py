@@ -273,9 +273,9 @@ def test_common_bins_are_the_histogram_on_the_final_range(epochs: list[np.ndarra
     """Doubling merges bins exactly: as if the final range had been known from the first epoch on."""
     bins = CommonBins(1, 30)
     for values in epochs:
-        reach = bins.reach(np.array([np.abs(values).max()]))[0]
+        (reach,) = bins.reaches(np.array([[np.abs(values).max()]]))
         place = np.clip(np.floor((values + reach) / (2 * reach / 30)), 0, 29).astype(int)
-        bins.counts.append(np.bincount(place, minlength=30)[None].astype(float))
+        bins.add(np.bincount(place, minlength=30)[None].astype(float), reach)
     reach = bins.range[0]
     for values, counted in zip(epochs, bins.counts, strict=True):
         expected, _ = np.histogram(values, bins=30, range=(-reach, reach))
@@ -285,6 +285,17 @@ def test_common_bins_are_the_histogram_on_the_final_range(epochs: list[np.ndarra
             <= (np.abs(values / (reach / 15) % 1) < 1e-6).sum() + (np.abs(values / (reach / 15) % 1) > 1 - 1e-6).sum()
         )
         assert counted.sum() == 12
+
+
+def test_ranges_of_many_epochs_at_once_are_those_of_one_after_another() -> None:
+    largest = np.array([[0.3, 0.0], [0.2, np.nan], [5.0, np.inf], [1.0, 1e-30]])
+    together, single = CommonBins(2, 30), CommonBins(2, 30)
+    for row, reach in zip(largest, together.reaches(largest), strict=True):
+        np.testing.assert_array_equal(single.reaches(row[None])[0], reach)
+        single.add(np.ones((2, 30)), reach)
+    assert together.reaches(largest).tolist() == [[0.5, 2**-40], [0.5, 2**-40], [8.0, 2**-40], [8.0, 2**-40]]
+    assert single.range.tolist() == [8.0, 2**-40]
+    assert single.counts[0].sum(1).tolist() == [30, 30]
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-30, 1e-37, 1e-40, 1e-43])

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from labkit import dense
+from labkit import dense, resuming
 from labkit.engines import ByAutograd, Engine, SideBySide
 from labkit.experiments import Experiment, ExperimentError
 from labkit.interrupts import Interrupted, file_of, kept_sentence, undisturbed
@@ -30,6 +30,7 @@ def train(
     device: str | None = None,
     watch: Watch | None = None,
     progress: bool = True,
+    resume: bool = False,
 ) -> Recording:
     """Train the experiment's network and record everything.
 
@@ -38,8 +39,13 @@ def train(
     the recordings so far at the end of every epoch (see `labkit.watching`); `LiveTraining()` is one that shows them
     while they grow. An interrupt keeps what was recorded so far in a file that says so. A loss that is not finite ends
     the run; the recording keeps it and says so.
+
+    A long run is saved from time to time. With `resume`, one that was cut off goes on from the latest whole epoch in
+    its file, to the recording that it would have left uninterrupted; where there is no file it begins. A file that is
+    altered or another run's raises RecordingError.
     """
-    return train_many([experiment], None if save is None else [save], device=device, watch=watch, progress=progress)[0]
+    paths = None if save is None else [save]
+    return train_many([experiment], paths, device=device, watch=watch, progress=progress, resume=resume)[0]
 
 
 def train_many(
@@ -49,6 +55,7 @@ def train_many(
     device: str | None = None,
     watch: Watch | None = None,
     progress: bool = True,
+    resume: bool = False,
 ) -> list[Recording]:
     """Train several experiments, side by side where they share their data and mini-batches. See `train`."""
     for e in experiments:
@@ -58,9 +65,13 @@ def train_many(
     if len(paths) != len(experiments):
         raise ExperimentError(f"{len(experiments)} experiments, {len(paths)} files: give each its file")
     done = {k: found for k, path in enumerate(paths) if (found := _already(path, experiments[k]))}
-    for members in _groups(experiments, [k for k in range(len(experiments)) if k not in done]):
-        run = _Run(_engine([experiments[k] for k in members], _device(device)), watch, progress)
-        recordings = run.to_the_end([paths[k] for k in members])
+    wanted = [k for k in range(len(experiments)) if k not in done]
+    earlier = {k: found for k in wanted if resume and (found := resuming.begun(paths[k], experiments[k]))}
+    for members in (same for group in _groups(experiments, wanted) for same in resuming.together(group, earlier)):
+        engine = _engine([experiments[k] for k in members], _device(device))
+        if members[0] in earlier:
+            resuming.take_up(engine, [earlier[k] for k in members])
+        recordings = _Run(engine, watch, progress).to_the_end([paths[k] for k in members])
         done.update(zip(members, recordings, strict=True))
     return [done[k] for k in range(len(experiments))]
 
@@ -88,8 +99,7 @@ def _already(path: Path | None, experiment: Experiment) -> Recording | None:
         found = Recording.load(path)
     except RecordingError:
         return None
-    same = found.origin.experiment == experiment and (found.complete or "not finite" in found.origin.stopped)
-    return found if same else None
+    return found if found.origin.experiment == experiment and resuming.ended(found) else None
 
 
 def _device(name: str | None) -> torch.device:
@@ -130,9 +140,10 @@ class _Run:
         self.stopped = ""
 
     def to_the_end(self, paths: Sequence[Path | None]) -> list[Recording]:
+        keeping = resuming.Keeping(paths)
         try:
             with _one_thread(self.first):
-                self._train()
+                self._train(keeping)
         except KeyboardInterrupt:
             with undisturbed(drop=True):  # who is impatient presses twice
                 told = self._keep(paths)
@@ -158,17 +169,21 @@ class _Run:
     def _keep(self, paths: Sequence[Path | None]) -> str:
         self.stopped = f"interrupted after {self.engine.done} of {self.first.iterations} iterations"
         recordings = self.engine.recordings(self.stopped)
-        kept = [
-            str(recording.save(path or file_of(recording))) for recording, path in zip(recordings, paths, strict=True)
-        ]
+        kept = []
+        for recording, path in zip(recordings, paths, strict=True):
+            # a job may run twice at once, and the other one may be at its end
+            if path is None or not resuming.holds_a_finished_one(path, recording.origin.experiment):
+                recording.save(path or file_of(recording))
+            kept.append(str(path or file_of(recording)))
         self.watching.end(recordings)
         return kept_sentence(self.stopped, kept)
 
-    def _train(self) -> None:
+    def _train(self, keeping: resuming.Keeping) -> None:
         engine, e = self.engine, self.first
         names = " + ".join(one.name.rpartition("/")[2] for one in engine.experiments)
         with bar(e.iterations, names, self.progress) as shown:
-            for epoch in range(e.epochs):
+            shown.update(engine.done)  # of a run that goes on
+            for epoch in range(engine.done // e.iterations_per_epoch, e.epochs):
                 engine.epoch(epoch)
                 if shown.due() or epoch + 1 == e.epochs:
                     shown.set_postfix_str(self._postfix(epoch), refresh=False)
@@ -179,6 +194,8 @@ class _Run:
                 self.watching.look(last, lambda latest: engine.recordings("still running", latest=latest))
                 if self.stopped:
                     return
+                if not last:
+                    keeping.look(engine)
 
     def _postfix(self, epoch: int) -> str:
         losses, ratios = [], []

@@ -49,18 +49,23 @@ def list_experiments() -> None:
 @click.option("--device", help="cpu or cuda; by default a GPU where there is one.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The folder for the recordings.")
 @click.option("--again", is_flag=True, help="Train again even if the recording is there.")
+@click.option("--resume", is_flag=True, help="Go on with recordings there that were cut off.")
 def run(
-    names: tuple[str, ...], student: str, seeds: int | None, device: str | None, out: Path, again: bool, **wishes: Any
-) -> None:
+    names: tuple[str, ...], student: str, seeds: int | None, device: str | None, out: Path, again: bool, resume: bool,
+    **wishes: Any,
+) -> None:  # fmt: skip
     """Train experiments by name and save their recordings.
 
     Experiments that share their data are trained side by side. `labkit list` names them all. What is in the folder
-    already is read, not trained again; a finished recording of another run is never overwritten.
+    already is read, not trained again; a finished recording of another run is never overwritten. One that was cut off
+    is trained anew, unless you say --resume.
 
     Example: labkit run vanishing/relu vanishing/sigmoid --student ada
     """
     if student and seeds is not None:
         raise click.UsageError("a student has one seed: say --student or --seeds")
+    if again and resume:
+        raise click.UsageError("--again begins anew and --resume goes on: say one of them")
     from labkit.ensembles import seeds_of
     from labkit.experiments import experiment
     from labkit.training import train_many
@@ -80,7 +85,7 @@ def run(
     else:
         for e, path in zip(experiments, paths, strict=True):
             _refuse_another(e, path)
-        recordings = train_many(experiments, paths, device=device)
+        recordings = train_many(experiments, paths, device=device, resume=resume)
     for recording, path in zip(recordings, paths, strict=True):
         click.echo(f"{path}: {_outcome(recording)}")
     if seeds is not None:
@@ -92,14 +97,13 @@ def run(
 
 def _refuse_another(e: Any, path: Path) -> None:
     """A finished recording of another run may be somebody's work of hours."""
-    from labkit.recording import Recording, RecordingError
+    from labkit.recording import Recording, RecordingError, ended
 
     try:
         found = Recording.load(path)
     except RecordingError:
         return
-    done = found.complete or "not finite" in found.origin.stopped
-    if done and found.origin.experiment != e:
+    if ended(found) and found.origin.experiment != e:
         raise click.ClickException(f"{path} holds a finished run of another kind: choose another --out, or say --again")
 
 

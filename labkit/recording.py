@@ -214,6 +214,11 @@ class Recording:
         return recording
 
 
+def ended(recording: Recording) -> bool:
+    """Is there nothing to go on with: did the run reach its end, or a loss that is not finite?"""
+    return recording.complete or "not finite" in recording.origin.stopped
+
+
 ARRAYS = tuple(f.name for f in fields(Recording) if f.name != "origin")
 _BY_ITERATION = (
     "loss", "gradient", "update_norm", "weight_norm", "weight_dot_gradient", "bias_dot_gradient", "clip_factor",

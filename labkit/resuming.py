@@ -18,7 +18,7 @@ import torch
 from labkit.engines import ByAutograd, Engine, SideBySide
 from labkit.experiments import Experiment
 from labkit.recorder import Recorder
-from labkit.recording import Array, Recording, RecordingError, checkpoint_iterations
+from labkit.recording import Array, Recording, RecordingError, checkpoint_iterations, ended
 from labkit.tape import Layout, Tape
 
 FIRST = 20.0  # seconds of a training before what it recorded is saved for the first time
@@ -28,11 +28,6 @@ _BY_PROBE = ("weight", "probe_gradient", "probe_loss", "hidden", "through_time",
 _BY_ITERATION = (
     "loss", "gradient", "update_norm", "weight_norm", "weight_dot_gradient", "bias_dot_gradient", "clip_factor",
 )  # fmt: skip
-
-
-def ended(recording: Recording) -> bool:
-    """Is there nothing to go on with: did the run reach its end, or a loss that is not finite?"""
-    return recording.complete or "not finite" in recording.origin.stopped
 
 
 def begun(path: Path | None, experiment: Experiment) -> Recording | None:

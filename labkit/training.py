@@ -13,7 +13,7 @@ from labkit.engines import ByAutograd, Engine, SideBySide
 from labkit.experiments import Experiment, ExperimentError
 from labkit.interrupts import Interrupted, file_of, kept_sentence, undisturbed
 from labkit.progress import bar
-from labkit.recording import Recording, RecordingError
+from labkit.recording import Recording, RecordingError, ended
 from labkit.watching import Watch, Watching
 
 __all__ = ["Interrupted", "Watch", "train", "train_many"]
@@ -99,7 +99,7 @@ def _already(path: Path | None, experiment: Experiment) -> Recording | None:
         found = Recording.load(path)
     except RecordingError:
         return None
-    return found if found.origin.experiment == experiment and resuming.ended(found) else None
+    return found if found.origin.experiment == experiment and ended(found) else None
 
 
 def _device(name: str | None) -> torch.device:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from labkit import cli
+from labkit import cli, engines
 from labkit.experiments import ExperimentError, experiment
 from labkit.jobs import JobError, Site, batch, folder, handle, open_job, scheduler, site, submit, work
 from labkit.jobs.folder import JobFolder, Progress
@@ -102,6 +102,111 @@ def test_an_interrupt_keeps_what_was_recorded(tmp_path: Path, monkeypatch) -> No
     job = open_job(path)
     assert (job.state, job.progress().state) == ("failed", "stopped")
     assert Recording.load(job.folder.recording(0)).iterations == 3
+
+
+@pytest.fixture
+def cut_off(tmp_path: Path, monkeypatch) -> Path:
+    """The folder of a job that was interrupted after its first epoch."""
+
+    def stop(self, recordings: list[Recording]) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work.Reports, "__call__", stop)
+        with pytest.raises(KeyboardInterrupt):
+            submit(SMALL, folder=tmp_path / "jobs")
+    (path,) = (tmp_path / "jobs").iterdir()
+    return path
+
+
+@pytest.mark.parametrize("way", ["handle", "submit", "command", "names"])
+def test_what_was_cut_off_goes_on_in_its_folder(cut_off: Path, command, monkeypatch, way: str) -> None:
+    job = open_job(cut_off)
+    assert job.state == "failed"
+    assert "resume() goes on where it was cut off" in job.why
+    epochs: list[int] = []
+    real = engines.SideBySide.epoch
+    monkeypatch.setattr(engines.SideBySide, "epoch", lambda self, n: (epochs.append(n), real(self, n))[1])
+    if way == "handle":
+        assert job.resume() is job
+    elif way == "submit":
+        assert submit(SMALL, folder=cut_off.parent, resume=True).folder.path == cut_off
+    elif way == "command":
+        assert command("job", cut_off, "--resume").exit_code == 0
+    else:
+        said = ("--observations", 300, "--epochs", 2, "--out", cut_off.parent, "--resume")
+        done = command("submit", "vanishing/relu", "--student", "ada", *said)
+        assert done.exit_code == 0, done.output
+        # of another experiment: the pool is not an option of the command line
+        assert len(list(cut_off.parent.iterdir())) == 2
+        assert epochs == [0, 1]
+        return
+    assert epochs == [1]
+    assert open_job(cut_off).state == "finished"
+    assert np.array_equal(open_job(cut_off).fetch()[0].loss, train(SMALL, progress=False).loss)
+    assert [path.name for path in cut_off.parent.iterdir()] == [cut_off.name]
+
+
+def test_what_has_finished_or_waits_is_left_as_it_is(tmp_path: Path) -> None:
+    done = submit(SMALL, folder=tmp_path)
+    before = done.folder.recording(0).read_bytes()
+    assert submit(SMALL, folder=tmp_path, resume=True).folder.path == done.folder.path
+    assert done.resume().folder.recording(0).read_bytes() == before
+    waits = submit(SMALL.replace(seed=1), backend="script", folder=tmp_path)
+    assert waits.resume(minutes=9).asked.minutes is None
+    assert submit(SMALL.replace(seed=2), folder=tmp_path, resume=True).state == "finished"  # there was none
+
+
+def test_of_several_jobs_the_latest_goes_on(tmp_path: Path) -> None:
+    first, second, other = (submit(e, backend="script", folder=tmp_path) for e in (SMALL, SMALL, SMALL.replace(seed=3)))
+    (tmp_path / f"{folder._stem([SMALL])}-9").mkdir()  # nobody's
+    assert submit(SMALL, folder=tmp_path, resume=True).folder.path == second.folder.path
+    assert other.folder.path != second.folder.path != first.folder.path
+
+
+def test_going_on_asks_slurm_again_and_a_refusal_leaves_all_as_it_was(tmp_path, without_a_cluster, monkeypatch) -> None:
+    program(without_a_cluster, "sbatch", f"echo $2 >> {tmp_path}/asked; echo 12")
+    program(without_a_cluster, "squeue", "echo 'TIMEOUT|None'")
+    monkeypatch.setattr(handle, "GRACE", 0.0)
+    job = submit(SMALL, backend="slurm", folder=tmp_path / "jobs", gpus=0, minutes=5)
+    job.folder.report(Progress("stopped", 3, 6, why="interrupted"))
+    job.folder.log.write_text("oom-kill in the first attempt")
+    assert job.state == "failed"
+    program(without_a_cluster, "sbatch", "echo 'sbatch: error: no' >&2; exit 1")
+    with pytest.raises(JobError, match="refuses"):
+        job.resume()
+    assert open_job(job.folder.path).asked == job.asked
+    assert (job.state, job.folder.progress().state, job.asked.slurm) == ("failed", "stopped", "12")
+    assert "oom" in job.log()
+    program(without_a_cluster, "sbatch", "echo 13")
+    job.resume(minutes=7)
+    assert (job.asked.slurm, job.folder.progress(), job.log()) == ("13", None, "")
+    text = job.folder.script.read_text()
+    assert "--time=7" in text
+    assert "gres" not in text  # still without a GPU
+    assert open_job(job.folder.path).asked == job.asked
+
+
+def test_a_job_whose_process_was_killed_does_not_run(tmp_path: Path) -> None:
+    job = submit(SMALL, folder=tmp_path)
+    gone = subprocess.Popen(["/bin/true"])
+    gone.wait()
+    status = asdict(Progress("running", 3, 6, node=os.uname().nodename, process=gone.pid))
+    (job.folder.path / "status.json").write_text(json.dumps(status))
+    assert job.state == "failed"
+    assert "ended without a word" in job.why
+    for other in ({"process": os.getpid()}, {"node": "another"}):
+        (job.folder.path / "status.json").write_text(json.dumps(status | other))
+        assert job.state == "running"
+
+
+def test_a_recording_that_is_not_whole_is_not_fetched(tmp_path: Path) -> None:
+    job = submit(SMALL, folder=tmp_path)
+    (found,) = job.fetch()
+    cut = replace(found, origin=replace(found.origin, stopped="cut off after 3 of 6 iterations"))
+    cut.save(job.folder.recording(0))
+    with pytest.raises(JobError, match="cut off after 3 of 6"):
+        job.fetch()
 
 
 def test_a_report_never_takes_back_the_end(tmp_path: Path) -> None:
@@ -301,6 +406,7 @@ def test_the_command_follows_a_job(command, tmp_path, without_a_cluster) -> None
         (["submit", "vanishing/relu", "--backend", "cloud"], "choose auto, inline"),
         (["submit", "vanishing/relu", "--backend", "slurm"], "no sbatch here"),
         (["job", "nowhere"], "no job's folder"),
+        (["job", "nowhere", "--resume"], "no job's folder"),
         (["job", "nowhere", "--cancel"], "no job's folder"),
     ],
 )

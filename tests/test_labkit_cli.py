@@ -79,6 +79,30 @@ def test_run_overwrites_what_is_no_finished_recording(run, tmp_path: Path) -> No
     assert Recording.load(tmp_path / "layers-relu.safetensors").complete
 
 
+def test_run_goes_on_with_what_was_cut_off(run, tmp_path: Path, monkeypatch) -> None:
+    from labkit import engines
+
+    def stop_at_the_second(recordings: list[Recording]) -> None:
+        if recordings[0].epochs == 2:
+            raise KeyboardInterrupt
+
+    file, epochs = tmp_path / "layers-relu.safetensors", []
+    e = experiment("layers/relu").replace(epochs=3, observations=64)
+    with pytest.raises(KeyboardInterrupt):
+        train(e, file, watch=stop_at_the_second, progress=False)
+    real = engines.SideBySide.epoch
+    monkeypatch.setattr(engines.SideBySide, "epoch", lambda self, n: (epochs.append(n), real(self, n))[1])
+    done = run(*QUICK, "--epochs", 3, "--out", tmp_path, "--resume")
+    assert done.exit_code == 0, done.output
+    assert epochs == [2]
+    assert Recording.load(file).complete
+    assert run("run", "layers/relu", "--again", "--resume").exit_code == 2
+    file.write_bytes(b"cut off")
+    refused = run(*QUICK, "--out", tmp_path, "--resume")
+    assert refused.exit_code == 1
+    assert "leave resume out" in refused.output
+
+
 def test_run_takes_a_name_once_and_switches(run, tmp_path: Path) -> None:
     switches = (
         "--normalisation",

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 @click.option("--time", "minutes", type=int, help="Minutes, instead of the profile's.")
 @click.option("--device", help="cpu or cuda; by default a GPU where there is one.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("jobs"), help="The folder for the jobs' folders.")
+@click.option("--resume", is_flag=True, help="Go on with the latest job there of these experiments.")
 @click.option("--no-wait", is_flag=True, help="Come back at once; `labkit job FOLDER` follows it later.")
 def submit(
     names: tuple[str, ...], student: str, backend: Any, profile: str, gpus: int | None, minutes: int | None,
-    device: str | None, out: Path, no_wait: bool, **wishes: Any,
+    device: str | None, out: Path, resume: bool, no_wait: bool, **wishes: Any,
 ) -> None:  # fmt: skip
     """Train experiments by name, here, on a GPU or on a Slurm cluster.
 
@@ -37,8 +38,9 @@ def submit(
 
     experiments = [experiment(name, student).replace(**changed(wishes)) for name in dict.fromkeys(names)]
     job = handle.submit(
-        experiments, backend=backend, profile=profile, gpus=gpus, minutes=minutes, device=device, folder=out
-    )
+        experiments, backend=backend, profile=profile, gpus=gpus, minutes=minutes, device=device, folder=out,
+        resume=resume,
+    )  # fmt: skip
     click.echo(job)
     if job.asked.backend == "slurm" and not no_wait:
         _follow(job)
@@ -48,17 +50,23 @@ def submit(
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--log", is_flag=True, help="Show what its program wrote.")
 @click.option("--cancel", is_flag=True, help="Take it out of the queue, or end it.")
+@click.option("--resume", is_flag=True, help="Go on where it was cut off.")
+@click.option("--time", "minutes", type=int, help="With --resume: other minutes than it had.")
 @click.option("--wait", is_flag=True, help="Follow it to its end.")
-def job(folder: Path, log: bool, cancel: bool, wait: bool) -> None:
-    """Say where a job is that was submitted earlier.
+def job(folder: Path, log: bool, cancel: bool, resume: bool, minutes: int | None, wait: bool) -> None:
+    """Say where a job is that was submitted earlier; read its log, end it, go on with it.
 
     Example: labkit job jobs/vanishing-relu-1 --log
     """
+    if cancel and resume:
+        raise click.UsageError("--cancel ends it and --resume goes on: say one of them")
     from labkit.jobs.handle import open_job
 
     found = open_job(folder)
     if cancel:
         found.cancel()
+    if resume:
+        found.resume(minutes=minutes)
     click.echo(found)
     if log:
         click.echo(found.log(), nl=False)

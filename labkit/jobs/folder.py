@@ -5,10 +5,11 @@ result, `log.txt` what the program said. Files appear whole, and every file may 
 again when its node failed, and the first one may still be running.
 """
 
+import contextlib
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,9 @@ class Asked:
     backend: Backend
     device: str = ""  # empty for a GPU where the job sees one
     site: str = ""
+    profile: str = "generic"  # the site's name, or its file
+    gpus: int | None = None  # None for the site's number, as for the minutes
+    minutes: int | None = None
     slurm: str = ""  # Slurm's number, once it has given one
     submitted: float = 0.0  # seconds since 1970
 
@@ -50,6 +54,7 @@ class Progress:
     seconds: float = 0.0  # since the training began
     why: str = ""  # it stopped or failed
     node: str = ""
+    process: int = 0  # its number there
     updated: float = 0.0  # seconds since 1970
 
     @property
@@ -102,6 +107,24 @@ class JobFolder:
         except (KeyError, TypeError):
             return None
 
+    def reopen(self) -> Callable[[], None]:
+        """Make room for another attempt: put the end of the one before away. Gives what puts it back."""
+        kept = {path: path.read_bytes() for path in (self._status, self.ended) if path.exists()}
+        for path in kept:
+            path.unlink(missing_ok=True)
+        attempt = 1 + len(list(self.path.glob("log-*.txt")))
+        earlier = self.path / f"log-{attempt}.txt"
+        if self.log.exists():
+            self.log.replace(earlier)
+
+        def put_back() -> None:
+            for path, content in kept.items():
+                write_whole(path, content)
+            if earlier.exists():
+                earlier.replace(self.log)
+
+        return put_back
+
     def said(self) -> str:
         """What the program wrote, its end where that is long."""
         try:
@@ -123,9 +146,25 @@ class JobFolder:
         return found if isinstance(found, dict) else None
 
 
+def latest_folder(root: Path | str, experiments: Sequence[Experiment]) -> JobFolder | None:
+    """The folder below `root` of the latest job with exactly these experiments."""
+    found: list[tuple[float, JobFolder]] = []
+    for path in Path(root).glob(f"{_stem(experiments)}-*"):
+        folder = JobFolder(path)
+        with contextlib.suppress(JobError):
+            asked = folder.read()
+            if asked.experiments == tuple(experiments):
+                found.append((asked.submitted, folder))
+    return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def _stem(experiments: Sequence[Experiment]) -> str:
+    return re.sub(r"[^\w.-]+", "-", experiments[0].name) or "job"
+
+
 def new_folder(root: Path | str, experiments: Sequence[Experiment]) -> JobFolder:
     """A folder below `root` that no job had before: numbers of Slurm's jobs may come again. Raises JobError."""
-    stem = re.sub(r"[^\w.-]+", "-", experiments[0].name) or "job"
+    stem = _stem(experiments)
     for number in range(1, 10_000):
         path = Path(root) / f"{stem}-{number}"
         try:

@@ -1,6 +1,8 @@
 """submit(experiment) -> Job: the same call here, on a GPU, or on Slurm."""
 
 import contextlib
+import os
+import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,11 +12,12 @@ from typing import Literal
 from labkit.experiments import Experiment, ExperimentError
 from labkit.files import write_whole
 from labkit.jobs import batch, scheduler
-from labkit.jobs.folder import Asked, Backend, JobError, JobFolder, Progress, State, new_folder
+from labkit.jobs.folder import Asked, Backend, JobError, JobFolder, Progress, State, latest_folder, new_folder
 from labkit.jobs.profiles import Site, site
-from labkit.recording import Recording, RecordingError
+from labkit.recording import Recording, RecordingError, ended
 
 GRACE = 10.0  # seconds for a shared file system to show what a job that ended has written
+GO_ON = "resume() goes on where it was cut off"
 POLL = 2.0  # seconds between two questions to Slurm, whose controller serves everybody
 
 
@@ -27,24 +30,32 @@ def submit(
     minutes: int | None = None,
     device: str | None = None,
     folder: Path | str = "jobs",
+    resume: bool = False,
 ) -> "Job":
     """Train one experiment, or several side by side, here or on a cluster; the handle says where it is.
 
     `inline` trains in this process and returns when it is done. `slurm` queues a job that asks for what the profile
     says, `gpus` and `minutes` instead of its own where they are given. `script` writes the job's file for somebody who
     has sbatch where this machine has none. `auto` is inline where a GPU is visible or there is no sbatch, else slurm.
-    Each job has a folder of its own below `folder`, which the cluster's nodes must see, too. Raises JobError.
+    Each job has a folder of its own below `folder`, which the cluster's nodes must see, too.
+
+    With `resume`, the latest job there of these very experiments goes on where it was cut off, asking for what is said
+    now; one that waits, runs or has finished is left as it is. Raises JobError.
     """
     experiments = [experiment] if isinstance(experiment, Experiment) else list(experiment)
     if not experiments or not all(isinstance(e, Experiment) for e in experiments):
         raise ExperimentError(f"{experiment!r} is no experiment: give what labkit.experiment(name) returns")
     chosen = _backend(backend)
     where = site(profile)
-    gpus = where.gpus if gpus is None else gpus
-    asked = Asked(tuple(experiments), chosen, device or "", where.name, submitted=time.time())
+    said = str(Path(profile).absolute()) if str(profile).endswith(".toml") else str(profile)
+    asked = Asked(
+        tuple(experiments), chosen, device or "", where.name, said, gpus, minutes, submitted=time.time()
+    )  # fmt: skip
+    if resume and (earlier := latest_folder(folder, experiments)) is not None:
+        return open_job(earlier.path)._again(asked)
     job = Job(new_folder(folder, experiments), asked)
     try:
-        _START[chosen](job, where, gpus, where.minutes if minutes is None else minutes)
+        job._start()
     except JobError:
         _forget(job.folder)
         raise
@@ -117,6 +128,11 @@ class Job:
         number = f", Slurm's job {self.asked.slurm}" if self.asked.slurm else ""
         return f"Job in {self.folder.path}{number}: {self.state}{f', {self.why}' if self.why else ''}"
 
+    def _start(self) -> None:
+        asked, where = self.asked, site(self.asked.profile)
+        gpus = where.gpus if asked.gpus is None else asked.gpus
+        _START[asked.backend](self, where, gpus, where.minutes if asked.minutes is None else asked.minutes)
+
     @property
     def state(self) -> State:
         """queued, running, finished, failed or cancelled; see `why`."""
@@ -138,8 +154,13 @@ class Job:
         if told is None:
             self._why = f"submit {self.folder.script} with sbatch" if self.asked.backend == "script" else ""
             return "queued"
-        self._why = told.why
-        return "running" if told.state == "running" else "failed"
+        self._why = _of_a_stop(told)
+        if told.state != "running":
+            return "failed"
+        if told.node == platform.node() and told.process and not _runs(told.process):
+            self._why = f"its process ended without a word; {GO_ON}"
+            return "failed"
+        return "running"
 
     def _slurms(self, told: Progress | None) -> State:
         if self.folder.ended.exists():
@@ -156,7 +177,7 @@ class Job:
         if state == "cancelled":
             return state
         if told is not None and told.state in ("failed", "stopped"):
-            self._why = f"{self._why}; {told.why}" if self._why else told.why
+            self._why = f"{self._why}; {_of_a_stop(told)}" if self._why else _of_a_stop(told)
         elif hint := scheduler.hint(self.log()):
             self._why = hint
         elif not self._why:
@@ -182,6 +203,28 @@ class Job:
         if self.state in ("queued", "running"):
             scheduler.cancel(self.asked.slurm)
             write_whole(self.folder.ended, b"")
+
+    def resume(self, *, minutes: int | None = None, gpus: int | None = None) -> "Job":
+        """Go on from the latest epoch that it saved, as it was submitted, but for what is said here.
+
+        One that waits, runs or has finished is left as it is. Raises JobError.
+        """
+        asked = self.asked
+        return self._again(replace(asked, minutes=minutes or asked.minutes, gpus=asked.gpus if gpus is None else gpus))
+
+    def _again(self, asked: Asked) -> "Job":
+        if self.state in ("queued", "running", "finished"):
+            return self
+        before, put_back = self.asked, self.folder.reopen()
+        self.asked, self._ended, self._why = replace(asked, slurm="", submitted=time.time()), 0.0, ""
+        try:
+            self._start()
+        except JobError:
+            self.asked = before
+            self.folder.write(before)
+            put_back()
+            raise
+        return self
 
     def wait(self, seconds: float | None = None, *, progress: bool = True) -> "Job":
         """Follow it to its end, with a bar; after `seconds` go on without it. The job goes on in any case."""
@@ -213,4 +256,22 @@ class Job:
         for recording, experiment in zip(found, self.asked.experiments, strict=True):
             if recording.origin.experiment != experiment:
                 raise JobError(f"{self.folder.path} holds a recording of another experiment: submit it again")
+            if not ended(recording):
+                raise JobError(f"{self.folder.path} holds a recording that was {recording.origin.stopped}: {GO_ON}")
         return found
+
+
+def _of_a_stop(told: Progress) -> str:
+    """Why it stopped, with what to do."""
+    return f"{told.why}; {GO_ON}" if told.state == "stopped" else told.why
+
+
+def _runs(process: int) -> bool:
+    """Is there a process of this number here?"""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,7 +1,7 @@
 """The program that a job runs: `python -m labkit.jobs.work FOLDER`. It trains what the folder asks for.
 
-It may be started twice, also at once: what is there is read, not trained again, and files appear whole. A signal
-before the time limit ends the training as Ctrl-C does, so what was recorded is kept.
+It may be started twice, also at once: what is there is read, not trained again, what was cut off goes on, and files
+appear whole. A signal before the time limit ends the training as Ctrl-C does, so what was recorded is kept.
 """
 
 import os
@@ -39,7 +39,12 @@ def work(folder: JobFolder, asked: Asked) -> int:
     reports.say(Progress("running", iterations=asked.experiments[0].iterations))
     try:
         done = train_many(
-            asked.experiments, folder.recordings(asked), device=asked.device or None, watch=reports, progress=False
+            asked.experiments,
+            folder.recordings(asked),
+            device=asked.device or None,
+            watch=reports,
+            progress=False,
+            resume=True,
         )
     except Interrupted as interrupt:
         reports.say(reports.last("stopped", str(interrupt)))
@@ -74,7 +79,9 @@ class Reports:
         self._next = time.monotonic() + SECONDS
 
     def say(self, progress: Progress) -> None:
-        self._latest = replace(progress, seconds=time.monotonic() - self.begun, node=platform.node())
+        self._latest = replace(
+            progress, seconds=time.monotonic() - self.begun, node=platform.node(), process=os.getpid()
+        )
         self.folder.report(self._latest)
 
     def last(self, state: Any, why: str) -> Progress:

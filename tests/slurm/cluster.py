@@ -60,10 +60,11 @@ class Cluster:
     def start_node(self, node: str) -> None:
         self._spawn(node, "-D", "-f", str(self.conf), "-N", node, program="slurmd")
 
-    def kill_node(self, node: str) -> None:
-        """As a power cut does it: the node's daemon and everything that runs below it are gone at once."""
+    def kill_node(self, node: str, with_jobs: bool = True) -> None:
+        """As a power cut does it: the node's daemon and everything that runs below it are gone at once. Without its
+        jobs as a cut cable does it: they go on, and Slurm does not know."""
         daemon = self._running.pop(node)
-        for pid in [*_below(daemon.pid), daemon.pid]:
+        for pid in [*(_below(daemon.pid) if with_jobs else ()), daemon.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         daemon.wait()
@@ -71,6 +72,12 @@ class Cluster:
     def fail_node(self, node: str) -> None:
         """What an administrator says of a node that died: its jobs are queued again."""
         self.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+
+    def limit_to_this_minute(self, job: str) -> None:
+        """Give a running job the shortest limit that it has not reached yet, with seconds left to hear of it."""
+        while int((used := self.ask("squeue", "-h", "-j", job, "-o", "%M").strip().split(":"))[-1]) >= 40:
+            time.sleep(1)
+        self.ask("scontrol", "update", f"jobid={job}", f"TimeLimit={int(used[-2]) + 1}")
 
     def nodes(self) -> dict[str, str]:
         said = self.ask("sinfo", "-h", "-N", "-o", "%N %T", check=False)

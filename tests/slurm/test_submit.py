@@ -1,17 +1,20 @@
 """Does a training that is submitted to a real Slurm come home, whatever happens to its job?"""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from labkit.experiments import Experiment, experiment
-from labkit.jobs import Job, JobError, open_job, scheduler, submit
+from labkit.jobs import Job, JobError, batch, open_job, scheduler, site, submit
+from labkit.jobs.folder import JobFolder
 from labkit.recording import Recording
 from slurm.cluster import Cluster
 
@@ -22,7 +25,7 @@ LONG = experiment("vanishing/relu", "ada").replace(epochs=5000)  # minutes, if n
 
 
 @pytest.fixture
-def on_slurm(cluster: Cluster, tmp_path: Path) -> Callable[..., Job]:
+def on_slurm(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
     jobs: list[Job] = []
 
     def queued(e: Experiment = SHORT, **wishes: object) -> Job:
@@ -30,6 +33,7 @@ def on_slurm(cluster: Cluster, tmp_path: Path) -> Callable[..., Job]:
         return jobs[-1]
 
     yield queued
+    monkeypatch.undo()  # a test may have hidden Slurm's commands
     for job in jobs:
         cluster.ask("scancel", job.asked.slurm, check=False)
 
@@ -46,12 +50,46 @@ def runs(job: Job) -> bool:
     return told is not None and told.iteration > 0
 
 
+def wait_for(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.5)
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def same(a: Recording, b: Recording) -> bool:
     return np.array_equal(a.loss, b.loss) and np.array_equal(a.checkpoint_parameters, b.checkpoint_parameters)
 
 
+@pytest.fixture(scope="module")
+def waiting(cluster: Cluster, tmp_path_factory) -> dict[int, Path]:
+    """Jobs that only wait and note the signal before their time limit, of one minute and of the shortest that we ask
+    for; each line is a word and seconds since 1970. They begin with the first slow test here, which has other things
+    to do meanwhile."""
+    found = {}
+    for minutes in (1, batch.SHORTEST):
+        folder = JobFolder(tmp_path_factory.mktemp(f"minutes-{minutes}"))
+        lines = batch.script(folder, replace(site("generic"), cpus=1), 0, batch.SHORTEST).splitlines()
+        note = f"date +'%s' >> {folder.path}/"
+        waits = f'trap "{note}signalled" USR2; {note}begun; for i in $(seq 300); do sleep 1; done'
+        lines = [line for line in lines if not line.startswith("srun") and "--signal" not in line]
+        lines.insert(1, f"#SBATCH --signal=B:USR2@{batch.WARNING}")  # to the shell, which stands for the program
+        text = "\n".join([*lines, waits, ""]).replace(f"--time={batch.SHORTEST}", f"--time={minutes}")
+        folder.script.write_text(text)
+        (folder.path / "number").write_text(scheduler.submit(folder.script))
+        found[minutes] = folder.path
+    return found
+
+
 @pytest.mark.slow
-def test_what_comes_home_is_what_is_trained_here(on_slurm, tmp_path: Path) -> None:
+def test_what_comes_home_is_what_is_trained_here(on_slurm, waiting, tmp_path: Path) -> None:
     job = on_slurm()
     assert job.state in ("queued", "running")
     assert open_job(job.folder.path).wait(PATIENCE, progress=False).state == "finished", job.log()
@@ -82,15 +120,23 @@ def test_a_job_within_a_job_has_wishes_of_its_own(cluster, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_node_that_dies_costs_time_alone(cluster, on_slurm) -> None:
+@pytest.mark.parametrize("how", ["it dies with its job", "its job goes on unseen"])
+def test_a_node_that_fails_costs_time_alone(cluster, on_slurm, tmp_path: Path, how: str) -> None:
+    """Slurm starts the job again; one whose first copy goes on runs twice at once, in one folder."""
     job = on_slurm(LONG.replace(epochs=100))
     until(lambda: runs(job), job)
     node = cluster.ask("squeue", "-h", "-j", job.asked.slurm, "-o", "%N").strip()
-    cluster.kill_node(node)
+    first = job.folder.progress()
+    cluster.kill_node(node, with_jobs=how == "it dies with its job")
     cluster.fail_node(node)
     try:
         until(lambda: job.state == "finished", job)
-        assert job.fetch()[0].complete
+        (found,) = job.fetch()
+        (here,) = submit(LONG.replace(epochs=100), backend="inline", folder=tmp_path / "here").fetch()
+        assert same(found, here)
+        until(lambda: not alive(first.process) and job.state == "finished", job)
+        assert job.fetch()[0].digest == Recording.load(job.folder.recording(0)).digest
+        assert same(job.fetch()[0], here)  # whoever was last
     finally:
         cluster.start_node(node)
         cluster.ask("scontrol", "update", f"nodename={node}", "state=resume", check=False)
@@ -98,17 +144,52 @@ def test_a_node_that_dies_costs_time_alone(cluster, on_slurm) -> None:
 
 
 @pytest.mark.slow
-def test_what_was_recorded_before_the_time_limit_is_kept(cluster, on_slurm) -> None:
-    job = on_slurm(LONG)
+def test_started_again_and_stopped_at_its_time_limit_it_still_comes_to_its_end(cluster, on_slurm, tmp_path) -> None:
+    experiment_ = LONG.replace(epochs=100)
+    job = on_slurm(experiment_)
     until(lambda: runs(job), job)
-    cluster.ask("scancel", "--signal=USR2", job.asked.slurm)  # what Slurm sends before the limit
+    cluster.ask("scontrol", "requeue", job.asked.slurm)  # as for a job with a higher priority
+    until(lambda: (told := job.folder.progress()) is not None and told.state == "stopped", job)
+    kept = Recording.load(job.folder.recording(0))
+    assert kept.epochs > 0
+    assert not kept.complete
+    until(lambda: runs(job) and job.folder.progress().state == "running", job)
+    assert job.folder.progress().iteration > kept.epoch_end[-1]  # it did not begin anew
+    cluster.limit_to_this_minute(job.asked.slurm)
     until(lambda: job.state == "failed", job)
     assert "interrupted after" in job.why
-    kept = Recording.load(job.folder.recording(0))
-    assert not kept.complete
-    assert kept.iterations > 0
+    assert "resume() goes on" in job.why
+    later = Recording.load(job.folder.recording(0))
+    assert later.iterations > kept.iterations
     with pytest.raises(JobError, match="no whole recording"):
         job.fetch()
+    number = job.asked.slurm
+    assert job.resume(minutes=30).asked.slurm != number
+    assert job.state in ("queued", "running")
+    until(lambda: job.state == "finished", job)
+    assert same(job.fetch()[0], submit(experiment_, backend="inline", folder=tmp_path / "here").fetch()[0])
+
+
+@pytest.mark.slow
+def test_a_signal_comes_early_so_no_job_is_as_short_as_a_minute(waiting, cluster) -> None:
+    """Slurm looks twice a minute, and rather signals too early: submitit's 90 s, and 30 s, too, end a job of a minute
+    as it begins. The shortest that we ask for has its first half."""
+    short, ours = waiting[1], waiting[batch.SHORTEST]
+    wait_for(lambda: (short / "signalled").exists() and (ours / "begun").exists())
+    begun, signalled = (int((short / name).read_text().split()[0]) for name in ("begun", "signalled"))
+    assert signalled - begun < 60 - batch.WARNING
+    if not (ours / "signalled").exists():
+        assert time.time() - int((ours / "begun").read_text()) < 120
+    else:
+        assert int((ours / "signalled").read_text().split()[0]) - int((ours / "begun").read_text()) > 30
+
+
+@pytest.mark.slow
+def test_a_job_that_does_not_end_at_its_limit_is_ended(waiting, cluster) -> None:
+    number = (waiting[1] / "number").read_text()
+    wait_for(lambda: scheduler.state(number)[1] != "running")
+    assert scheduler.state(number)[::2] == ("TIMEOUT", scheduler._WHY["TIMEOUT"])
+    cluster.ask("scancel", (waiting[batch.SHORTEST] / "number").read_text())
 
 
 @pytest.mark.slow
@@ -129,10 +210,17 @@ def test_too_little_memory_is_said(on_slurm, tmp_path: Path) -> None:
     assert "more memory" in job.why
 
 
-def test_a_job_that_slurm_forgot_is_told_from_one_that_runs(cluster, on_slurm, monkeypatch) -> None:
+@pytest.mark.parametrize("sacct", ["without an accounting service", "not installed"])
+def test_a_job_that_slurm_forgot_is_told_from_one_that_runs(on_slurm, tmp_path, monkeypatch, sacct: str) -> None:
     from labkit.jobs import handle
 
     job = on_slurm()
+    if sacct == "not installed":
+        for name in ("squeue", "sbatch", "scancel"):
+            (tmp_path / name).symlink_to(shutil.which(name))
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        assert shutil.which("sacct")
     job.asked = handle.replace(job.asked, slurm="999999")
     monkeypatch.setattr(handle, "GRACE", 0.5)
     assert job.state == "running"  # its result may be on its way

@@ -1,0 +1,35 @@
+"""The same hub, each user's server as a Slurm job, with a GPU where the user has none to wait for.
+
+    jupyterhub --config slurm_config.py
+
+It needs `pip install batchspawner` beside JupyterHub, sbatch on the hub's machine, and homes and this folder at the same
+place on all nodes.
+"""
+
+import os
+
+c = get_config()
+load_subconfig("jupyterhub_config.py")
+
+import batchspawner  # noqa: F401  the hub must know its address, where a job says which port it has
+
+c.JupyterHub.spawner_class = "batchspawner.SlurmSpawner"
+# jobs come from other machines: the hub must be reached from there, and its cookie secret stays with it
+c.JupyterHub.hub_ip = os.environ.get("LAB_HUB_IP", "0.0.0.0")
+c.JupyterHub.hub_connect_ip = os.environ.get("LAB_HUB_NAME", "")
+
+c.SlurmSpawner.req_partition = os.environ.get("LAB_PARTITION", "teaching")
+c.SlurmSpawner.req_gres = os.environ.get("LAB_GRES", "gpu:t4:1")
+c.SlurmSpawner.req_nprocs = "2"
+c.SlurmSpawner.req_memory = "6G"
+c.SlurmSpawner.req_runtime = "4:00:00"
+# a queue may be long; the page says so, and nobody loses the place by closing it
+c.Spawner.start_timeout = 900
+c.Spawner.http_timeout = 120
+# jobs are sent as the user; without sudo's password: `hub ALL=(%students) NOPASSWD: /usr/bin/sbatch, /usr/bin/squeue,
+# /usr/bin/scancel`, and env_keep of what batchspawner hands over
+c.SlurmSpawner.exec_prefix = os.environ.get("LAB_EXEC_PREFIX", "sudo -E -u {username}")
+# notebooks submit jobs of their own: what Slurm put here about this job's memory would contradict theirs
+c.SlurmSpawner.req_prologue = "unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_MEM_PER_NODE"
+# the environment that the hub prepares for a role has to travel with the job
+c.SlurmSpawner.req_keepvars_extra = "JUPYTER_CONFIG_PATH,NBGRADER_EXCHANGE_ROOT,LAB_COURSE,OMP_NUM_THREADS"

@@ -1,8 +1,6 @@
 """The command `labkit`."""
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -282,105 +280,33 @@ def report(notebook: Path, output: Path | None, html: bool, **options: Any) -> N
 
 @main.command()
 def doctor() -> None:
-    """Check the environment: versions, GPU, Jupyter, nbgrader, the cache folder.
+    """Check the environment: packages, GPU, Jupyter's and nbgrader's extensions, what a grader's sandbox is made of,
+    Slurm, who may read which folder.
 
-    Ends with exit code 1 when something that the labs need is missing.
+    Each line that is not ok says what to do. Ends with exit code 1 when something is missing without which the labs do
+    not run; a note costs a convenience.
 
     Example: labkit doctor
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
-    table = Table("", "what", "found", "what to do", box=None)
-    findings = [finding for examine in EXAMINATIONS for finding in examine()]
+    from labkit import doctor as room
+
+    table = Table(
+        "", Column("what", no_wrap=True), *(Column(head, overflow="fold") for head in ("found", "what to do"))
+    )
+    table.box = None
+    findings = [finding for examine in room.EXAMINATIONS for finding in examine()]
     for finding in findings:
         mark = "ok" if finding.fine else "MISSING" if finding.needed else "note"
-        table.add_row(mark, finding.what, finding.found, "" if finding.fine else finding.advice)
-    Console().print(table)
-    if any(finding.needed and not finding.fine for finding in findings):
+        cells = (mark, finding.what, finding.found, "" if finding.fine else finding.advice)
+        table.add_row(*(Text(cell) for cell in cells))
+    # a file or a pipe has no width of its own
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    if any(finding.breaks for finding in findings):
         raise click.exceptions.Exit(1)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's table."""
-
-    what: str
-    fine: bool
-    found: str
-    advice: str = ""
-    needed: bool = True
-
-
-def _versions() -> list[Finding]:
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = [Finding("python", True, platform.python_version())]
-    packages = ("gradient-lab", "torch", "torchvision", "jupyterlab", "nbgrader", "ipywidgets", "matplotlib", "numpy")
-    for package in packages:
-        try:
-            found.append(Finding(package, True, version(package)))
-        except PackageNotFoundError:
-            found.append(Finding(package, False, "not installed", "run `make setup` in the project's folder"))
-    return found
-
-
-def _gpu() -> list[Finding]:
-    import torch
-
-    if not torch.cuda.is_available():
-        return [Finding("GPU", False, "none: trainings run on the CPU", "the labs need none", needed=False)]
-    return [Finding("GPU", True, torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())]
-
-
-def _extensions() -> list[Finding]:
-    import os
-    import shutil
-    import subprocess
-    import sys
-
-    beside = str(Path(sys.executable).parent)
-    search = os.pathsep.join([beside, os.environ.get("PATH", "")])
-    jupyter = shutil.which("jupyter", path=search)
-    if jupyter is None:
-        return [Finding("jupyter", False, "no such command", "activate the environment, or put its bin folder on PATH")]
-    listed = subprocess.run(
-        [jupyter, "labextension", "list"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": search},
-        check=False,
-    )
-    text = listed.stdout + listed.stderr
-    found = []
-    for name, advice in (
-        ("@jupyter/nbgrader", "nbgrader's part of JupyterLab: install nbgrader again"),
-        ("@jupyter-widgets/jupyterlab-manager", "sliders and progress bars: install ipywidgets again"),
-    ):
-        line = next((line for line in text.splitlines() if name in line), "")
-        fine = "enabled" in line and "OK" in line
-        found.append(Finding(name, fine, "enabled" if fine else line.strip() or "not there", advice))
-    for command in ("nbgrader", "alembic"):
-        path = shutil.which(command)
-        advice = f"put {beside} on PATH: nbgrader looks for it there"
-        found.append(Finding(f"{command} on PATH", path is not None, path or "not found", advice, needed=False))
-    return found
-
-
-def _cache() -> list[Finding]:
-    import os
-
-    from labkit.data import cache_folder
-
-    folder = cache_folder()
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    fine = os.access(there, os.W_OK)
-    advice = "set LABKIT_CACHE to a folder that you can write, or the digits are drawn anew every time"
-    return [Finding("cache of digits", fine, str(folder), advice, needed=False)]
-
-
-EXAMINATIONS: Sequence[Callable[[], list[Finding]]] = (_versions, _gpu, _extensions, _cache)
 
 
 def _outcome(recording: Any) -> str:

@@ -175,25 +175,6 @@ def test_debug_shows_the_traceback(run) -> None:
     assert type(done.exception).__name__ == "RecordingError"
 
 
-def test_doctor_fails_only_when_something_needed_is_missing(run, monkeypatch) -> None:
-    fine = cli.Finding("a", True, "1.0")
-    note = cli.Finding("b", False, "none", "nothing to do", needed=False)
-    missing = cli.Finding("c", False, "none", "install it")
-    monkeypatch.setattr(cli, "EXAMINATIONS", (lambda: [fine, note],))
-    assert run("doctor").exit_code == 0
-    monkeypatch.setattr(cli, "EXAMINATIONS", (lambda: [fine, missing],))
-    done = run("doctor")
-    assert done.exit_code == 1
-    assert "MISSING" in done.output
-    assert "install it" in done.output
-
-
-def test_doctor_finds_this_environment_in_order(run) -> None:
-    done = run("doctor")
-    assert done.exit_code == 0, done.output
-    assert "@jupyter/nbgrader" in done.output
-
-
 def test_replay_shows_recorded_and_replayed_figures_side_by_side(run, runs, tmp_path: Path) -> None:
     file = runs["relu"].save(tmp_path / "relu.safetensors")
     done = run("replay", file, "--at", 431)

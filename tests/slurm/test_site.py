@@ -37,7 +37,7 @@ def test_slurm_takes_the_batch_files_and_the_sessions(cluster, site: Path) -> No
         [ondemand.SITE / "train.sbatch", "vanishing/relu"],
         [ondemand.SITE / "grade.sbatch", "vanishing_gradients"],
         [*ondemand.options(), session],
-        [*ondemand.options(gpus="0", cores="4"), session],
+        [*ondemand.options(gpus="0", cores="1"), session],
     ):
         done = subprocess.run(["sbatch", "--test-only", *said], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

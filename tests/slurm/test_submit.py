@@ -71,7 +71,7 @@ def same(a: Recording, b: Recording) -> bool:
 @pytest.fixture(scope="module")
 def waiting(cluster: Cluster, tmp_path_factory) -> dict[int, Path]:
     """Jobs that only wait and note the signal before their time limit, of one minute and of the shortest that we ask
-    for; each line is a word and seconds since 1970. They begin with the first slow test here, which has other things
+    for, in files with seconds since 1970. They begin with the first slow test here, which has other things
     to do meanwhile."""
     found = {}
     for minutes in (1, batch.SHORTEST):

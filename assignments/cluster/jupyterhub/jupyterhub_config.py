@@ -36,6 +36,9 @@ c.Spawner.args = [
     "--KernelManager.transport_encryption=auto",
 ]
 c.Spawner.default_url = "/lab"
+# seconds: thirty, the default, are too few when a whole class logs in at once
+c.Spawner.start_timeout = 180
+c.Spawner.http_timeout = 180
 c.Spawner.environment = {
     # with a second thread, small networks wait more than they compute
     "OMP_NUM_THREADS": "1",

@@ -12,7 +12,7 @@ import yaml
 
 SITE = Path(__file__).parent.parent / "assignments" / "cluster"
 APP = SITE / "ondemand"
-FORM = {"gpus": "1", "cores": "2", "folder": "", "bc_queue": "teaching", "bc_num_hours": "2"}
+FORM = {"gpus": "1", "cores": "2", "folder": "", "bc_queue": "teaching", "bc_num_hours": "1"}
 
 # the form's values are methods where a template is evaluated, and of `context` in the job's own files
 RENDER = """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from autograder.auditing import Audited
-    from autograder.grading import Outcome
+    from autograder.grading import Backend, Outcome
     from autograder.marking import How
     from autograder.regrading import Regraded
     from autograder.similarity import Similarities
@@ -210,6 +210,9 @@ def simulate(name: str, students: int, seed: int, jobs: int | None, course: Path
 @click.option("--execute", is_flag=True, help="Run every training anew, and grade the recordings that come of it.")
 @click.option("--force", is_flag=True, help="Grade again what did not change, too.")
 @click.option("--explain", nargs=2, metavar="STUDENT QUESTION", help="Show the evidence behind one mark instead.")
+@click.option("--backend", type=click.Choice(["local", "slurm"]), default="local", show_default=True,
+              help="Grade on this machine, or as jobs of a Slurm cluster.")  # fmt: skip
+@click.option("--profile", metavar="NAME|FILE", help="The cluster: generic, teaching, or a .toml file of your own.")
 @jobs_option
 @course_option
 @debug
@@ -221,6 +224,8 @@ def grade(
     execute: bool,
     force: bool,
     explain: tuple[str, str] | None,
+    backend: Backend,
+    profile: str | None,
     jobs: int | None,
     course: Path,
 ) -> None:
@@ -232,13 +237,19 @@ def grade(
       autograder grade vanishing_gradients ada bela --force
       autograder grade vanishing_gradients --evidence-only
       autograder grade vanishing_gradients --explain ada model_loss
+      autograder grade vanishing_gradients --backend slurm --profile teaching
 
     Recordings that were handed in are not trained again: the notebook's training cells find them. --execute takes them
     away. --evidence-only runs no notebook; what only a function can show then waits for a grading that does. The log of
     each student is in results/NAME/logs. The exit code is 0 when every submission has an outcome.
+
+    With --backend slurm the nodes of a cluster mark, and this command writes the gradebook. The course has to lie where
+    the nodes see it; --jobs bounds how many jobs run at the same time. When it was killed, the same command goes on.
     """
     if evidence_only and execute:
         raise click.UsageError("--evidence-only runs nothing, --execute runs everything: say one of them")
+    if profile and backend == "local":
+        raise click.UsageError("--profile says what a cluster is asked for: say --backend slurm, too")
     from autograder import grading
 
     if explain:
@@ -246,7 +257,9 @@ def grade(
         return
     how: How = "evidence" if evidence_only else "execute" if execute else "run"
     who = [*students, *more] or None
-    outcomes = grading.grade(course, name, who, jobs=jobs or _cores(), force=force, how=how)
+    jobs = jobs or (None if backend == "slurm" else _cores())
+    where = profile or "generic"
+    outcomes = grading.grade(course, name, who, jobs=jobs, force=force, how=how, backend=backend, profile=where)
     _show(course, name, outcomes, {})
     _fail_if_failed(outcomes)
 
@@ -509,7 +522,7 @@ def _show_audited(found: Sequence[Audited]) -> None:
 def _fail_if_failed(outcomes: Sequence[Outcome]) -> None:
     failed = [outcome.student for outcome in outcomes if outcome.status == "failed"]
     if failed:
-        raise _Ended(f"{len(failed)} could not be graded by a fault of the grader: {', '.join(failed[:10])}")
+        raise _Ended(f"{len(failed)} could not be graded, by no fault of theirs: {', '.join(failed[:10])}")
 
 
 def _explain(course: Path, name: str, student: str, question: str) -> None:

@@ -1,38 +1,36 @@
 """A class: every submission marked by workers in parallel, and written into nbgrader's gradebook by one writer.
 
-Stage 1 makes results/<assignment>/<student>.json, several submissions at once; stage 2 lets nbgrader store them, one
-after another in the order of the students' names. Either can be killed at any point: what is done is not done again.
+Stage 1 makes results/<assignment>/<student>.json, several submissions at once, here or on a cluster; stage 2 lets
+nbgrader store them, one after another. Either can be killed at any point: what is done is not done again.
 """
 
 import contextlib
 import hashlib
 import json
-import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from autograder import gradebook, logs, marking, results, scratch, showing, submission
+from autograder import cluster, gradebook, logs, markers, marking, results, scratch, showing, submission
 from autograder.gradebook import GradebookError, UnusableError
-from autograder.markers import MarkerError, Markers, Pages, open_markers
+from autograder.markers import Coming, Marked, MarkerError, Markers, Pages, open_markers
 from autograder.marking import GradingError, How, Task
 from autograder.mending import MendingError
 from autograder.results import Outputs, Result
 from autograder.submission import SubmissionError
 from labkit.files import write_whole
+from labkit.jobs import Site
 
 __all__ = ["GradingError", "Outcome", "feedback", "grade"]
 
-# nbgrader looks for students by a pattern, and names files after them
-NAME = re.compile(r"[\w@.,' -]+")
 TIMESTAMP = "timestamp.txt"
 WORDS = {"graded": "graded", "refused": "refused", "person": "for a person", "failed": "failed"}
 
-Marked = tuple[Result, Outputs, bool]  # the last one: was it there already?
+Backend = Literal["local", "slurm"]
 
 
 @dataclass(frozen=True)
@@ -53,18 +51,23 @@ def grade(
     assignment: str,
     students: Sequence[str] | None = None,
     *,
-    jobs: int = 2,
+    jobs: int | None = None,
     force: bool = False,
     how: How = "run",
     progress: bool = True,
+    backend: Backend = "local",
+    profile: str | Path = "generic",
 ) -> list[Outcome]:
     """Grade what was handed in, by default by everybody; one outcome for each student, in the order of their names.
 
     `how` says what is run: the notebook beside the recordings that were handed in ("run"), nothing ("evidence"), or the
     notebook alone, with every training ("execute"). What did not change since it was graded is not graded again, unless
-    `force`, nor by its evidence what was run before. Each student's log is in results/. Raises `GradingError` or
-    `GradebookError` when the course or the assignment cannot be graded at all; a bad submission raises nothing.
+    `force`, nor by its evidence what was run before. Each student's log is in results/. `jobs` submissions are marked
+    at the same time, by default 2; with `backend="slurm"`, on a cluster that is asked as the `profile` says, as many
+    as it takes. Raises `GradingError`, `GradebookError` or `JobError` when the course or the assignment cannot be
+    graded at all; a bad submission raises nothing.
     """
+    site = cluster.door(profile) if backend == "slurm" else None
     from autograder.preprocessors import limits_of
 
     course = course.absolute()
@@ -75,11 +78,11 @@ def grade(
     try:
         with (
             scratch.alone(course),
-            _class(task, instead, who, jobs, force) as marked,
             bar_over(len(who), progress) as bar,
+            _class(task, instead, who, jobs, force, site, (table := RunningTable(bar)).say) as class_,
         ):
-            table = RunningTable(bar)
-            return [table.add(_settled(task, one, marked[one], force or one not in known)) for one in who]
+            found = [table.add(_settled(task, one, marked, force or one not in known)) for one, marked in class_]
+            return sorted(found, key=lambda outcome: outcome.student)
     except scratch.BusyError as error:
         raise GradingError(str(error)) from error
 
@@ -123,28 +126,32 @@ def chosen(course: Path, assignment: str, students: Sequence[str] | None) -> lis
 
 @contextlib.contextmanager
 def _class(
-    task: Task, instead: Sequence[Task], students: Sequence[str], jobs: int, force: bool
-) -> Iterator[dict[str, Future[Marked]]]:
-    """The results of all students, on their way; what has not begun when we leave early never begins."""
-    jobs = max(1, min(jobs, len(students)))
-    markers = open_markers(task, jobs)
+    task: Task, instead: Sequence[Task], students: Sequence[str], jobs: int | None, force: bool, site: Site | None,
+    say: Callable[[str], None],
+) -> Iterator[Iterator[tuple[str, Coming]]]:  # fmt: skip
+    """Every student with the submission on its way; what has not begun when we leave early never begins."""
+    cluster.end_left(task, going_on=site is not None and not force)
+    if site is not None:
+        known = () if force else (*instead, task)
+        with cluster.class_on(site, task, known, students, jobs, force, say) as coming:
+            yield coming
+        return
+    jobs = max(1, min(jobs or 2, len(students)))
+    marks = open_markers(task, jobs)
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="grading")
     try:
-        yield {student: pool.submit(_mark, task, instead, student, markers, force) for student in students}
+        yield iter([(one, pool.submit(_mark, task, instead, one, marks, force)) for one in students])
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        markers.close()
+        marks.close()
         pool.shutdown(wait=True)
 
 
-def _mark(task: Task, instead: Sequence[Task], student: str, markers: Markers, force: bool) -> Marked:
-    if not NAME.fullmatch(student) or student.startswith("."):
-        raise SubmissionError(f"nbgrader cannot grade a student called {student!r}: rename the folder in submitted/")
-    folder = task.submitted(student)
-    for known in () if force else (*instead, task):
-        if (stored := marking.stored_result(known, student, folder)) is not None:
-            return (*stored, True)
-    return (*markers.mark(student), False)
+def _mark(task: Task, instead: Sequence[Task], student: str, marks: Markers, force: bool) -> Marked:
+    submission.check_name(student)
+    if not force and (there := markers.stored(task, instead, student)) is not None:
+        return (*there, True)
+    return (*marks.mark(student), False)
 
 
 # Stage 2
@@ -156,17 +163,28 @@ class RunningTable:
     def __init__(self, bar: Any) -> None:
         self.bar = bar
         self.counts: Counter[str] = Counter()
+        self.words = ""
+
+    def say(self, words: str) -> None:
+        """What the cluster is at, beside the counts."""
+        if words != self.words:
+            self.words = words
+            self._show(refresh=True)
+
+    def _show(self, refresh: bool = False) -> None:
+        counts: dict[str, Any] = {WORDS[status]: number for status, number in self.counts.items()}
+        self.bar.set_postfix({**counts, **({"cluster": self.words} if self.words else {})}, refresh=refresh)
 
     def add(self, outcome: Outcome) -> Outcome:
         self.counts[outcome.status] += 1
         if outcome.status != "graded" and not (outcome.cached or self.bar.disable):
             self.bar.write(f"{WORDS[outcome.status]}: {showing.one_line(f'{outcome.student}: {outcome.reason}')[:300]}")
-        self.bar.set_postfix({WORDS[status]: number for status, number in self.counts.items()}, refresh=False)
+        self._show()
         self.bar.update()
         return outcome
 
 
-def _settled(task: Task, student: str, marked: "Future[Marked]", anew: bool) -> Outcome:
+def _settled(task: Task, student: str, marked: Coming, anew: bool) -> Outcome:
     """A student's outcome, written down. Whatever goes wrong here stops nobody else."""
     outcome, result = _stored(task, student, marked, anew)
     if not outcome.cached:
@@ -175,7 +193,7 @@ def _settled(task: Task, student: str, marked: "Future[Marked]", anew: bool) -> 
     return outcome
 
 
-def _stored(task: Task, student: str, marked: "Future[Marked]", anew: bool) -> tuple[Outcome, Result | None]:
+def _stored(task: Task, student: str, marked: Coming, anew: bool) -> tuple[Outcome, Result | None]:
     """A student's outcome, once nbgrader has it too, and the result if there is one."""
     result: Result | None = None
     try:

@@ -20,11 +20,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from autograder import gradebook, marking
+from autograder import gradebook, marking, submission
 from autograder.channel import Channel, ChannelError, Gone
 from autograder.gradebook import GradebookError
 from autograder.limits import Limits
@@ -34,9 +34,18 @@ from autograder.workers import Nursery, open_workers
 
 PATIENCE = 10.0  # seconds that an idle marker may take to end
 
+Marked = tuple[Result, Outputs, bool]  # the last one: was it there already?
+
 
 class MarkerError(Exception):
     """A submission could not be marked, through no fault of its own."""
+
+
+class Coming(Protocol):
+    """A submission on its way to a result."""
+
+    def result(self) -> Marked:
+        """Its result, waiting for it where that takes time; raises what went wrong."""
 
 
 class Markers(Protocol):
@@ -47,6 +56,15 @@ class Markers(Protocol):
 
     def close(self) -> None:
         """End every process of it, at once."""
+
+
+def stored(task: Task, instead: Sequence[Task], student: str) -> tuple[Result, Outputs] | None:
+    """What stands in results/ of this very submission, by this task or by one that is as good; `SubmissionError` where
+    there is nothing that could be graded."""
+    submission.check_name(student)
+    folder = task.submitted(student)
+    found = (marking.stored_result(known, student, folder) for known in (*instead, task))
+    return next((one for one in found if one is not None), None)
 
 
 def open_markers(task: Task, jobs: int) -> Markers:
@@ -76,10 +94,10 @@ class Here:
     """This process marks, one submission after the other."""
 
     def __init__(self, task: Task) -> None:
-        self._task, self._warm = task, Warm()
+        self.task, self._warm = task, Warm()
 
     def mark(self, student: str) -> tuple[Result, Outputs]:
-        return marking.fetch(self._task, student, self._task.submitted(student), self._warm, force=True)
+        return marking.fetch(self.task, student, self.task.submitted(student), self._warm, force=True)
 
     def close(self) -> None:
         self._warm.close()
@@ -168,7 +186,7 @@ class _Process:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "autograder.markers", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env=_environment(),
+                env={**os.environ, **variables()},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # an interrupt is for the grading, which ends its markers
             )
@@ -200,10 +218,10 @@ class _Process:
             self._process.wait()
 
 
-def _environment() -> dict[str, str]:
+def variables() -> dict[str, str]:
     """With the modules that the grading has found, a course's own among them; replays are many small products, where a
     second thread waits more than it computes."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
 
 
 # The marker's side

@@ -216,11 +216,17 @@ def fetch(
 
 def stored_result(task: Task, student: str, folder: Path) -> tuple[Result, Outputs] | None:
     """The result in the file, if it was made of this very submission by these very checks."""
+    result = known_result(task, student, folder)
+    outputs = None if result is None else results.load_outputs(task.course, result)
+    return None if result is None or outputs is None else (result, outputs)
+
+
+def known_result(task: Task, student: str, folder: Path) -> Result | None:
+    """The same without its outputs, which may be large."""
     result = results.load(task.course, task.assignment, student)
     if result is None or result.key != key_of(task, student, folder):
         return None
-    outputs = results.load_outputs(task.course, result)
-    return None if outputs is None or not results.has_evidence(task.course, result) else (result, outputs)
+    return result if results.has_evidence(task.course, result) else None
 
 
 def key_of(task: Task, student: str, folder: Path) -> str:

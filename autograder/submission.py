@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 MOST_FILES = 500
 MOST_BYTES = 600 * 2**20
 DEEPEST = 6
+# nbgrader looks for students by a pattern, and names files after them
+NAME = re.compile(r"[\w@.,' -]+")
 LEFT_OUT = {"timestamp.txt", "feedback"}  # nbgrader's own, not the student's
 
 
@@ -56,6 +59,12 @@ class Submission:
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.read(name))
+
+
+def check_name(student: str) -> None:
+    """Raises `SubmissionError` for an id that nbgrader could not grade."""
+    if not NAME.fullmatch(student) or student.startswith("."):
+        raise SubmissionError(f"nbgrader cannot grade a student called {student!r}: rename the folder in submitted/")
 
 
 def find(folder: Path, student: str, assignment: str) -> Submission:

@@ -16,6 +16,7 @@ from labkit.jobs.folder import JobError, State
 
 PATIENCE = 60  # seconds for an answer of the controller
 LOOK = 2.0  # seconds in which it looks at a new job
+MOST_TASKS = 1001  # of a job array, where a site says nothing: Slurm's default of MaxArraySize
 _OURS = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "PMI")
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # where the cluster is
 
@@ -40,6 +41,7 @@ _REASONS = {
     "Priority": "others are before it", "Resources": "it waits for free resources", "None": "it is about to be placed",
     "BeginTime": "Slurm waits a little before it starts it again", "Dependency": "it waits for another job",
     "ReqNodeNotAvail": "the nodes that it could use are not available",
+    "JobArrayTaskLimit": "as many of them run as may",
     "JobHeldUser": "it is held: scontrol release", "JobHeldAdmin": "it is held by the site's staff",
 }  # fmt: skip
 
@@ -113,9 +115,49 @@ def state(number: str) -> tuple[str, State | None, str]:
         said = _accounted(number)
     if not said:
         return "", None, ""
+    return said, *_meaning(said, reason)
+
+
+def _meaning(said: str, reason: str) -> tuple[State, str]:
     if said in _STATES:
-        return said, _STATES[said], _REASONS.get(reason, reason) if _STATES[said] == "queued" else ""
-    return said, "failed", _WHY.get(said, f"Slurm says {said}")
+        return _STATES[said], _REASONS.get(reason, reason) if _STATES[said] == "queued" else ""
+    return "failed", _WHY.get(said, f"Slurm says {said}")
+
+
+def tasks(number: str, name: str, count: int) -> dict[int, tuple[str, State, str]] | None:
+    """What `state` says of each task of a job array, by its index; those that Slurm forgot are missing. None where
+    Slurm gave no answer, which is no news of any task. The name keeps another job of the same number apart."""
+    only = (f"--jobs={number}", f"--name={name}")
+    done = _run("squeue", "--noheader", "--states=all", "--array", *only, "--format=%K|%T|%r")
+    if done.returncode and "invalid job id" not in done.stderr.lower():
+        return None
+    rows = [line.strip().split("|", 2) for line in done.stdout.splitlines()]
+    said = {int(row[0]): (row[1], row[2]) for row in rows if len(row) == 3 and row[0].isdigit()}
+    if len(said) < count:
+        said = {index: (word, "") for index, word in _accounted_tasks(*only).items()} | said
+    return {index: (word, *_meaning(word, reason)) for index, (word, reason) in said.items()}
+
+
+def _accounted_tasks(*only: str) -> dict[int, str]:
+    if shutil.which("sacct") is None:
+        return {}
+    done = _run("sacct", "--noheader", "--parsable2", "--allocations", "--array", *only, "--format=JobID,State")
+    found = re.findall(r"^\d+_(\d+)\|(\w+)", done.stdout, re.MULTILINE) if done.returncode == 0 else []
+    return {int(index): word for index, word in found}
+
+
+def find(name: str) -> str:
+    """The number of the array that was queued under this name, which no other job has; empty where there is none."""
+    done = _run("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%F")
+    if done.returncode:
+        raise JobError(f"Slurm does not say which jobs there are: {refusal(done.stderr)}")
+    return done.stdout.split()[0] if done.stdout.split() else ""
+
+
+def most_tasks() -> int:
+    """How many tasks a job array may have there."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _run("scontrol", "show", "config").stdout, re.MULTILINE)
+    return max(1, int(found[1])) if found else MOST_TASKS
 
 
 def hint(log: str) -> str:

@@ -60,7 +60,8 @@ class Process:
     array: int
     task: int
     node: str
-    marked: int = 0
+    marked: tuple[str, ...] = ()  # students
+    found: tuple[str, ...] = ()  # whose results a process had stored that was killed before it could say so
     doing: str = ""  # the student whose submission it marks, or marked when it ended
     errors: Mapping[str, str] = field(default_factory=dict)  # by student: why the grader could not mark it
 
@@ -112,7 +113,8 @@ class RunFolder:
         """What the processes said, of one array or of one of its tasks where that is given."""
         which = f"{'*' if array is None else array}-{'*' if task is None else task}-*.json"
         said = [self._read(path) for path in (self.path / "processes").glob(which)]
-        return [Process(**one) for one in said if one is not None]
+        lists = ("marked", "found")
+        return [Process(**one | {name: tuple(one[name]) for name in lists}) for one in said if one is not None]
 
     def log(self, array: int, task: int) -> str:
         """The end of what a task's program wrote."""

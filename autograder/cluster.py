@@ -6,6 +6,7 @@ killed is taken up again by the next: what its jobs have marked, or are at, is n
 """
 
 import contextlib
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,8 @@ ENDING = 60.0  # seconds that cancelled tasks may take to end
 SMALLEST, LARGEST, TASKS = 10, 100, 100
 GRADER = 2 * 2**30  # bytes: the warm parent with torch in it, and the grader with the recordings that it replays
 READERS = 4  # threads that look whether submissions have changed
+
+EXITED = re.compile(r"srun: error: .*(Exited with|Killed|Terminated)")  # says of a task what its own words say better
 
 Say = Callable[[str], None]
 
@@ -219,16 +222,21 @@ class _Class:
             return {student: coming for student, coming in found if coming is not None}
 
     def _read(self, student: str) -> Done | None:
-        """What a node said to have stored; where that does not hold after a while, it is marked again."""
+        """What a node said to have stored; where that does not hold after a while, it is left to be marked again."""
         stored = marking.stored_result(self._task, student, self._task.submitted(student))
         if stored is not None:
             return Done(stored)
-        since = self._unread.setdefault(student, time.monotonic())
-        if time.monotonic() - since > GRACE:
-            del self._unread[student]
+        if time.monotonic() - self._unread.setdefault(student, time.monotonic()) > GRACE:
             self._blank[student] += 1
-            self._run.take_back(student)
+            self._take_back(student)
         return None
+
+    def _take_back(self, student: str) -> None:
+        self._unread.pop(student, None)
+        self._run.take_back(student)
+        if student in self._at:
+            one = self._arrays[self._at[student]]
+            one.over -= {index for index, chunk in enumerate(one.array.chunks) if student in chunk}
 
     def _taken(self) -> list[tuple[str, Exception]]:
         taken, self._lost = self._lost, {}
@@ -248,7 +256,7 @@ class _Class:
                 one.close()  # it never came to be
         for student in self._open & self._run.done():
             if self._read(student) is None:  # handed in anew since then
-                self._run.take_back(student)
+                self._take_back(student)
         if rest := sorted(self._open - self._at.keys()):
             self._submit(_chunked(rest, _size(len(rest))))
 
@@ -364,7 +372,7 @@ class _Class:
             return hint
         if seen is not None and seen[1] == "failed" and not seen[0].startswith("FAILED"):
             return seen[2]
-        lines = [line for line in log.splitlines() if line.strip()]
+        lines = [line for line in log.splitlines() if line.strip() and not EXITED.match(line)]
         return lines[-1].strip()[:300] if lines else f"it ended without a word; see {self._run.logs}"
 
     def _stop_if_in_vain(self, said: Sequence[Process]) -> None:
@@ -378,20 +386,20 @@ class _Class:
         seen = (self._asked(array) or {}).get(0)
         if seen is not None and seen[1] == "cancelled":
             raise GradingError(f"Slurm's job {array.slurm} was cancelled before it marked anything: grade again")
+        self._failed = True
         raise GradingError(
             f"no task of Slurm's job {array.slurm} could mark anything: {self._why(array, 0, seen, said)}"
         )
 
     def end(self) -> None:
         """End what is still there. The folder stays for a while where it says why something has no result."""
-        alive = []
-        with contextlib.suppress(JobError):
+        with contextlib.suppress(JobError, OSError):  # the next grading asks after them again
             alive = _alive(self._run)
             self._run.note_end(not alive)
             for array in alive:
                 scheduler.cancel(array.slurm)
-        if not (alive or self._open or self._failed):
-            self._run.remove()
+            if not (alive or self._failed):
+                self._run.remove()
 
 
 def _size(students: int) -> int:

@@ -108,10 +108,11 @@ class _Chunk:
     def _marked(self, student: str) -> None:
         self._say(doing=student)
         try:
-            if self._order.force or not self._is_there(student):
+            if not self._order.force and self._is_there(student):
+                self._say(found=(*self._said.found, student))
+            else:
                 self._marks.mark(student)
-                self._say(marked=self._said.marked + 1)
-                print(f"marked {student}")
+                self._say(marked=(*self._said.marked, student))
             self._run.note_done(student)
             self._errors_in_a_row = 0
         except Exception as error:

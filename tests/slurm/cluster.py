@@ -14,11 +14,10 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo")
-NODES = ("n1", "n2")
 PATIENCE = 60  # seconds until both nodes are idle; one or two are usual
 
 
@@ -32,10 +31,11 @@ def _program(name: str) -> str | None:
 
 
 class Cluster:
-    """Two nodes `n1` and `n2` of four cores, 8 GB and two pretend T4 each, in the partition `teaching`."""
+    """Nodes `n1`, `n2`, ... of four cores, 8 GB and two pretend T4 each, in the partition `teaching`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: int = 2) -> None:
         self.folder = folder
+        self.names = tuple(f"n{k + 1}" for k in range(nodes))
         self.conf = folder / "slurm.conf"
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -53,21 +53,35 @@ class Cluster:
                     f"--seed-file={self.folder}/munge.seed")  # fmt: skip
         _until(lambda: (run / "munge").exists(), "munged has no socket")
         self._spawn("slurmctld", "-D", "-f", str(self.conf))
-        for node in NODES:
+        for node in self.names:
             self.start_node(node)
-        _until(lambda: self.nodes() == dict.fromkeys(NODES, "idle"), "the nodes are not idle", self.logs)
+        _until(lambda: self.nodes() == dict.fromkeys(self.names, "idle"), "the nodes are not idle", self.logs)
 
     def start_node(self, node: str) -> None:
         self._spawn(node, "-D", "-f", str(self.conf), "-N", node, program="slurmd")
 
     def kill_node(self, node: str, with_jobs: bool = True) -> None:
-        """As a power cut does it: the node's daemon and everything that runs below it are gone at once. Without its
-        jobs as a cut cable does it: they go on, and Slurm does not know."""
+        """As a power cut does it: the node's daemon and everything that its jobs run are gone at once. Without its jobs
+        as a cut cable does it: they go on, and Slurm does not know."""
         daemon = self._running.pop(node)
-        for pid in [*(_below(daemon.pid) if with_jobs else ()), daemon.pid]:
+        jobs = [*_below(daemon.pid), *self._jobs_of(node)] if with_jobs else []
+        for pid in [daemon.pid, *jobs]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         daemon.wait()
+
+    def _jobs_of(self, node: str) -> list[int]:
+        """The processes of a node's jobs; those that watch them come first, and are children of nobody's."""
+        signs = {f"SLURM_CONF={self.conf}".encode(), f"SLURMD_NODENAME={node}".encode()}
+        found, watching = [], set()
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError, ValueError):
+                if signs <= set((path / "environ").read_bytes().split(b"\0")):
+                    found.append(int(path.name))
+                    parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+                    if "slurmstepd" in Path(f"/proc/{parent}/cmdline").read_text():
+                        watching.add(int(parent))
+        return [*watching, *found]
 
     def fail_node(self, node: str) -> None:
         """What an administrator says of a node that died: its jobs are queued again."""
@@ -121,19 +135,19 @@ class Cluster:
         key = self.folder / "munge.key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o600)
-        gpus = [_device(self.folder, number) for number in range(4)]
+        gpus = [_device(self.folder, number) for number in range(2 * len(self.names))]
         (self.folder / "gres.conf").write_text(
             "".join(
-                f"NodeName={NODES[k // 2]} Name=gpu Type=t4 File={gpu} Flags=nvidia_gpu_env\n"
+                f"NodeName={self.names[k // 2]} Name=gpu Type=t4 File={gpu} Flags=nvidia_gpu_env\n"
                 for k, gpu in enumerate(gpus)
             )
         )
-        self.conf.write_text(_configuration(self.folder))
+        self.conf.write_text(_configuration(self.folder, self.names))
 
 
-def _configuration(folder: Path) -> str:
+def _configuration(folder: Path, names: Sequence[str]) -> str:
     host, me = socket.gethostname(), getpass.getuser()
-    controller, *nodes = _free_ports(1 + len(NODES))
+    controller, *nodes = _free_ports(1 + len(names))
     lines = [
         "ClusterName=test",
         f"SlurmctldHost={host}(127.0.0.1)",
@@ -167,9 +181,9 @@ def _configuration(folder: Path) -> str:
         "MaxArraySize=20001",
         *(
             f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=8000 Gres=gpu:t4:2"
-            for node, port in zip(NODES, nodes, strict=True)
+            for node, port in zip(names, nodes, strict=True)
         ),
-        "PartitionName=teaching Nodes=n[1-2] Default=YES DefMemPerCPU=1500 MaxTime=60",
+        f"PartitionName=teaching Nodes={','.join(names)} Default=YES DefMemPerCPU=1500 MaxTime=60",
     ]
     return "\n".join(lines) + "\n"
 

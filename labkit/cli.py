@@ -1,6 +1,7 @@
 """The command `labkit`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ def run(
 ) -> None:  # fmt: skip
     """Train experiments by name and save their recordings.
 
-    Experiments that share their data are trained side by side. `labkit list` names them all. What is in the folder
-    already is read, not trained again; a finished recording of another run is never overwritten. One that was cut off
-    is trained anew, unless you say --resume.
+    Networks of one shape are trained at once, also those of many seeds. `labkit list` names them all. What is in the
+    folder already is read, not trained again; a finished recording of another run is never overwritten. One that was
+    cut off is trained anew, unless you say --resume.
 
     Example: labkit run vanishing/relu vanishing/sigmoid --student ada
     """
@@ -84,13 +85,15 @@ def run(
         for e, path in zip(experiments, paths, strict=True):
             _refuse_another(e, path)
         recordings = train_many(experiments, paths, device=device, resume=resume)
+    figures: dict[str, list[Any]] = {name: [] for name in names}  # of each run, whose recording may stay in its file
     for recording, path in zip(recordings, paths, strict=True):
         click.echo(f"{path}: {_outcome(recording)}")
+        figures[recording.name].append(_figures_of(recording))
     if seeds is not None:
         from rich.console import Console
 
         for name in names:
-            Console().print(_bands(name, [r for r in recordings if r.name == name]))
+            Console().print(_bands(name, recordings[0].layers, figures[name]))
 
 
 def _refuse_another(e: Any, path: Path) -> None:
@@ -110,21 +113,31 @@ def _stem(e: Any, seeds: int | None) -> str:
     return name if seeds is None else f"{name}-seed-{e.seed}"
 
 
-def _bands(name: str, recordings: list[Any]) -> Any:
+def _figures_of(recording: Any) -> tuple[Any, Any, Any]:
+    from labkit import ensembles
+
+    return (
+        ensembles.sizes_at_start(recording),
+        ensembles.sizes_over_training(recording),
+        ensembles.last_over_first(recording),
+    )
+
+
+def _bands(name: str, layers: Sequence[str], figures: Sequence[tuple[Any, Any, Any]]) -> Any:
     """What the layers of many runs have in common, as a rich table."""
     from rich.table import Table
 
     from labkit import ensembles
 
-    table = Table(title=f"{name}: {len(recordings)} seeds, median (95 % band)", title_justify="left")
+    table = Table(title=f"{name}: {len(figures)} seeds, median (95 % band)", title_justify="left")
     for head in ("layer", "mean |gradient| at the start", "over training"):
         table.add_column(head)
-    start, whole = (ensembles.over(recordings, of) for of in (ensembles.sizes_at_start, ensembles.sizes_over_training))
-    for k, layer in enumerate(recordings[0].layers):
+    start, whole, ratio = (ensembles.band(each) for each in zip(*figures, strict=True))
+    for k, layer in enumerate(layers):
         bands = (ensembles.Band(b.median[k], b.low[k], b.high[k], b.runs) for b in (start, whole))
         table.add_row(layer, *map(str, bands))
-    few = "" if len(recordings) >= FEW else f"\nof so few seeds the band is hardly more than their range: --seeds {FEW}"
-    table.caption = f"last over first at the start: {ensembles.over(recordings, ensembles.last_over_first)}{few}"
+    few = "" if len(figures) >= FEW else f"\nof so few seeds the band is hardly more than their range: --seeds {FEW}"
+    table.caption = f"last over first at the start: {ratio}{few}"
     table.caption_justify = "left"
     return table
 

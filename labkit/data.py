@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ __all__ = [
     "mnist",
     "of_experiment",
     "sample",
+    "samples",
     "stream",
     "student_digits",
 ]
@@ -120,6 +122,44 @@ def shared(chosen: tuple[str, int, int, int, int, int]) -> Dataset:
     return found
 
 
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What experiments that differ in their seeds train on; what their samples share is there once. S seeds, N
+    observations in all, n in a sample."""
+
+    inputs: NDArray[np.float32]  # (N, ...)
+    labels: NDArray[np.int64]  # (N,)
+    places: NDArray[np.int64]  # (S, n) where among these each seed's observations are, in its own order
+    digests: tuple[str, ...]  # S, as each seed's own Dataset has them
+
+
+def samples(experiment: Experiment, seeds: Sequence[int]) -> Samples:
+    """The samples that `of_experiment` gives the experiment with each of the seeds, without a copy for each."""
+    e, distinct = experiment, list(dict.fromkeys(seeds))
+    if e.data in ("digits", "mnist") and len(distinct) > 1 and e.pool < len(distinct) * e.observations:
+        pixels, numbers = _pool(e.pool) if e.data == "digits" else _mnist(e.pool, 0, e.pool)
+        found = [_chosen(e, numbers, seed) for seed in distinct]
+        pool = _images(pixels, numbers, e.data)
+        inputs, labels = pool.inputs, pool.labels
+        digests = [_digest(pixels[chosen], labels[chosen]) for chosen in found]
+    else:
+        sets = [of_experiment(e.replace(seed=seed)) for seed in distinct]
+        found = [np.arange(len(one)) + start * len(one) for start, one in enumerate(sets)]
+        digests = [one.digest for one in sets]
+        inputs, labels = (np.concatenate([getattr(one, name) for one in sets]) for name in ("inputs", "labels"))
+    at = [distinct.index(seed) for seed in seeds]
+    return Samples(inputs, labels, np.stack(found)[at], tuple(digests[k] for k in at))
+
+
+def _chosen(e: Experiment, labels: NDArray[np.uint8], seed: int) -> NDArray[np.int64]:
+    """Which images of the pool a seed's are."""
+    if e.data == "digits":
+        return _dealt(labels, e.observations, seed)
+    from labkit.mnist import chosen_of
+
+    return chosen_of(e.observations, seed, e.pool)
+
+
 def _drawn(name: str, observations: int, seed: int, pool: int, steps: int, classes: int) -> Dataset:
     if name == "digits":
         return student_digits(observations, seed=seed, pool=pool)
@@ -188,9 +228,13 @@ def mnist(n: int = 60_000, seed: int = 0, pool: int = 60_000) -> Dataset:
 
     They are downloaded at the first call; without a network, DataError says which files to place where.
     """
+    return _images(*_mnist(n, seed, pool), "mnist" if n == pool == 60_000 else f"mnist({n}, seed={seed}, pool={pool})")
+
+
+def _mnist(n: int, seed: int, pool: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     from labkit.mnist import mnist as read
 
-    return _images(*read(n, seed, pool), "mnist" if n == pool == 60_000 else f"mnist({n}, seed={seed}, pool={pool})")
+    return read(n, seed, pool)
 
 
 def circles(n: int = 1000, seed: int = 0) -> Dataset:
@@ -251,10 +295,14 @@ def _images(pixels: NDArray[np.uint8], labels: NDArray[np.uint8], name: str) -> 
     return Dataset(images, labels.astype(np.int64), DIGITS, name)
 
 
-def _digest(inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
+def _bytes_of(images: NDArray[np.float32] | NDArray[np.uint8]) -> bytes:
+    return images.tobytes() if images.dtype == np.uint8 else as_bytes(images.astype(np.float32, copy=False)).tobytes()
+
+
+def _digest(inputs: NDArray[np.float32] | NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
     digest = hashlib.sha256(json.dumps([inputs.shape, labels.shape]).encode())
     for first in range(0, len(inputs), 1000):  # in parts: the memory of all pixels once more is a lot
         part = inputs[first : first + 1000]
-        digest.update(as_bytes(part).tobytes() if part.ndim == 4 else part.astype("<f4").tobytes())
+        digest.update(_bytes_of(part) if part.ndim == 4 else part.astype("<f4").tobytes())
     digest.update(labels.astype("<i8").tobytes())
     return digest.hexdigest()

@@ -1,8 +1,9 @@
 """Back-propagation written out, for networks of fully connected layers trained side by side.
 
-K networks of equal widths see the same mini-batches and differ in their weights and activations. Their parameters
-lie in one flat row, gradients are written where the recorder reads them, and a step makes the next row: nothing is
-copied. For the layers l = 1 ... n with weights W_l, biases b_l and activations a_l, and a column for each image:
+K networks of equal widths differ in their weights, activations and learning rates; those of one seed see the same
+mini-batches. Their parameters lie in one flat row, gradients are written where the recorder reads them, and a step
+makes the next row. For the layers l = 1 ... n with weights W_l, biases b_l and activations a_l, and a column for each
+image:
 
     z_l = W_l h_{l-1} + b_l        h_l = a_l(z_l)      p = softmax(z_n)
     d_n = (p - y) / batch          d_l = (W_{l+1}^T d_{l+1}) * a_l'(z_l)
@@ -13,6 +14,7 @@ Columns are quicker than rows here: the softmax of 10 classes goes along the bat
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,13 +22,14 @@ from torch import Tensor
 from labkit import initialisations
 from labkit.experiments import Experiment
 from labkit.losses import logits_of_classes
-from labkit.optimizers import MOMENTS, adam_update, rmsprop_update, sgd_update
+from labkit.optimizers import MOMENTS, fused_adam_update, rmsprop_update, sgd_update
 from labkit.tape import Layout, Probe
 
 aten = torch.ops.aten
 # Those whose derivative can be told from their value: the value may then take the place of what it was made of.
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "leaky_relu", "elu", "linear")
 CHUNK = 5000  # observations of which an accuracy is taken at once
+TRANSPOSED = 8  # networks that share a mini-batch, from which on it is worth a transposed copy
 
 
 def fits(e: Experiment) -> bool:
@@ -77,7 +80,11 @@ def backward(d: Tensor, h: Tensor, activation: str, slope: float) -> Tensor:
 
 
 class Stack:
-    """K networks on `rows` rows of parameters and gradients: row r's gradients make row r + 1's parameters."""
+    """K networks on `rows` rows of parameters and gradients: row r's gradients make row r + 1's parameters.
+
+    Those that have one seed share their mini-batches, so they should be neighbours. S groups of them: what goes in has
+    the shape (S, batch, ...), a mini-batch for each.
+    """
 
     def __init__(self, experiments: Sequence[Experiment], device: torch.device, rows: int) -> None:
         self.experiments, self.device = experiments, device
@@ -92,11 +99,16 @@ class Stack:
         self.clips = torch.ones(rows, self.layers, self.count, **kind)
         self.slope = first.slope
         self.moments = tuple(torch.zeros(size, **kind) for _ in self.moment_names)
+        self.steps = torch.zeros((), dtype=torch.float32, device=device)  # that were made: exact up to 2^24
         self._weights = [self._views(row) for row in self.parameters]
         self._slopes = [self._views(row) for row in self.gradients]
-        # neighbours with one activation are computed together
-        runs = groupby(range(self.count), key=lambda k: experiments[k].activation)
-        self._runs = [(name, slice((ks := list(group))[0], ks[-1] + 1)) for name, group in runs]
+        # neighbours with one activation are computed together, and so are those with one seed
+        self._runs = _runs([one.activation for one in experiments])
+        self.shares = [ks for _, ks in _runs([one.seed for one in experiments])]
+        self.share_of = [share for share, ks in enumerate(self.shares) for _ in range(ks.start, ks.stop)]
+        self._share = torch.tensor(self.share_of, device=device)
+        self._even = len({ks.stop - ks.start for ks in self.shares}) == 1
+        self._rates = self._rates_of([one.learning_rate for one in experiments])
         for k, experiment in enumerate(experiments):
             for layer, (weights, biases) in enumerate(initialisations.of_experiment(experiment)):
                 self._weights[0][layer][k] = torch.from_numpy(weights)
@@ -105,6 +117,16 @@ class Stack:
     @property
     def moment_names(self) -> tuple[str, ...]:
         return MOMENTS[self.experiments[0].optimizer]
+
+    def _rates_of(self, rates: Sequence[float]) -> Tensor | None:
+        """Each parameter's learning rate, like a row; None where all networks have one."""
+        if len(set(rates)) == 1:
+            return None
+        row = torch.empty_like(self.parameters[0])
+        each = torch.tensor(rates, dtype=row.dtype, device=row.device)
+        for view in self.layout.views(row, self.count):
+            view.copy_(each.unsqueeze(1).expand_as(view))
+        return row
 
     def _views(self, row: Tensor) -> list[Tensor]:
         """Each tensor of a row in its shape, (K, *shape)."""
@@ -116,17 +138,39 @@ class Stack:
             activate(z[ks], activation, self.slope)
         return z
 
+    def _each(self, shared: Tensor) -> Tensor:
+        """What the networks of a group share, (S, ...), for each network: (K, ...), or (1, ...) for one group."""
+        return shared if len(shared) == 1 else shared.index_select(0, self._share)
+
+    def _batched(self, groups: int) -> bool:
+        """Is one product for all groups quicker than one for each? Where a launch costs more than the caches save."""
+        return groups > 1 and self._even and self.parameters.is_cuda
+
     def forward(self, images: Tensor, row: int) -> list[Tensor]:
-        """[h_1 ... h_{n-1}, z_n] of the images (batch, inputs), each (K, units, batch)."""
+        """[h_1 ... h_{n-1}, z_n] of the images (S, batch, inputs), each (K, units, batch)."""
         weights = self._weights[row]
         n = self.layers
-        # the first layer has most of the weights and one input for all: a single product for the K networks
-        z = torch.addmm(weights[n].view(-1, 1), weights[0].flatten(0, 1), images.T)
-        outputs = [z.view(self.count, -1, len(images))]
+        outputs = [self._first(images, weights[0], weights[n])]
         for layer in range(1, n):
             h = self._activate(outputs[-1])
             outputs.append(torch.baddbmm(weights[n + layer].unsqueeze(2), weights[layer], h))
         return outputs
+
+    def _first(self, images: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+        """(K, units, batch). The first layer has most of the weights, and one input for all networks of a group: a
+        single product for these."""
+        columns, units = images.transpose(1, 2), weights.shape[1]
+        if self._batched(len(images)):
+            rows = weights.view(len(images), -1, weights.shape[2])
+            return torch.baddbmm(biases.view(len(images), -1, 1), rows, columns).view(self.count, units, -1)
+        if not weights.is_cuda and self.count >= TRANSPOSED * len(images):
+            columns = (
+                columns.contiguous()
+            )  # a product of many rows takes longer to transpose its factor again and again
+        z = weights.new_empty(self.count, units, columns.shape[2])
+        for ks, x in zip(self.shares, columns, strict=True):
+            torch.addmm(biases[ks].reshape(-1, 1), weights[ks].flatten(0, 1), x, out=z[ks].flatten(0, 1))
+        return z
 
     def backward(self, images: Tensor, outputs: list[Tensor], d: Tensor, row: int, slopes: list[Tensor]) -> None:
         """Fill `slopes` with the gradients that follow from d = dloss/dz_n (K, classes, batch)."""
@@ -138,15 +182,21 @@ class Stack:
             d = torch.bmm(weights[layer].transpose(1, 2), d)
             for activation, ks in self._runs:
                 backward(d[ks], h[ks], activation, self.slope)
-        torch.mm(d.flatten(0, 1), images, out=slopes[0].flatten(0, 1))
         torch.sum(d, 2, out=slopes[n])
+        if self._batched(len(images)):
+            together = slopes[0].view(len(images), -1, slopes[0].shape[2])
+            torch.bmm(d.reshape(len(images), -1, d.shape[2]), images, out=together)
+        else:
+            for ks, x in zip(self.shares, images, strict=True):
+                torch.mm(d[ks].flatten(0, 1), x, out=slopes[0][ks].flatten(0, 1))
 
     def gradient(self, images: Tensor, one_hot: Tensor, row: int) -> None:
-        """Loss and gradients of a mini-batch: images (batch, inputs), one_hot (batch, classes)."""
-        outputs, y = self.forward(images, row), one_hot.T
+        """Loss and gradients of a mini-batch: images (S, batch, inputs), one_hot (S, batch, classes)."""
+        batch = images.shape[1]
+        outputs, y = self.forward(images, row), self._each(one_hot).transpose(1, 2)
         log_p = logits_of_classes(outputs[-1], 1).log_softmax(1)
-        d = log_p.exp().sub_(y).div_(len(images))
-        torch.sum(log_p.mul_(y), (1, 2), out=self.losses[row]).div_(-len(images))
+        d = log_p.exp().sub_(y).div_(batch)
+        torch.sum(log_p.mul_(y), (1, 2), out=self.losses[row]).div_(-batch)
         self.backward(images, outputs, d[:, -outputs[-1].shape[1] :], row, self._slopes[row])
 
     def clip(self, row: int) -> None:
@@ -170,45 +220,63 @@ class Stack:
             view.mul_(factor.view(-1, *[1] * (view.ndim - 1)))
         self.clips[row] = torch.stack(factors[: self.layers])
 
-    def step(self, row: int, number: int) -> None:
-        """The optimiser's step `number` (from 1): row + 1's parameters from this row's parameters and gradients."""
-        e, here, slope, after = self.experiments[0], self.parameters[row], self.gradients[row], self.parameters[row + 1]
-        if e.optimizer == "adam":
-            mean, square = self.moments
-            adam_update(after, here, slope, (mean, square), number, e.learning_rate, e.epsilon)
-        elif e.optimizer == "rmsprop":
-            rmsprop_update(after, here, slope, self.moments[0], e.learning_rate, e.epsilon)
+    def step(self, row: int) -> None:
+        """The optimiser's next step: row + 1's parameters from this row's parameters and gradients.
+
+        Where each network has its own learning rate, the step is taken with a rate of 1, from 0.
+        """
+        e, here, after = self.experiments[0], self.parameters[row], self.parameters[row + 1]
+        rate, slope = (e.learning_rate if self._rates is None else 1.0), self.gradients[row]
+        self.steps.add_(1)
+        if self._rates is None:
+            after.copy_(here)
         else:
-            sgd_update(after, here, slope, e.learning_rate)
+            after.zero_()
+        if e.optimizer == "adam":
+            fused_adam_update(after, slope, self.moments, self.steps, rate, e.epsilon)
+        elif e.optimizer == "rmsprop":
+            rmsprop_update(after, after, slope, self.moments[0], rate, e.epsilon)
+        else:
+            sgd_update(after, after, slope, rate)
+        if self._rates is not None:
+            torch.addcmul(here, after, self._rates, out=after)
 
     def carry(self, row: int) -> None:
         """Go on at row 0 with the parameters of this row."""
         self.parameters[0].copy_(self.parameters[row])
 
-    def probe(self, images: Tensor, labels: Tensor, row: int) -> Probe:
-        """What a batch shows of the networks as they are at this row."""
+    def retire(self, network: int, row: int) -> None:
+        """Let a network that broke down go on from zeros at this row: what is not finite costs its neighbours time."""
+        for view in (*self._weights[row], *(view for moment in self.moments for view in self._views(moment))):
+            view[network] = 0
+
+    def probe(self, images: Tensor, labels: Tensor, one_hot: Tensor, row: int) -> Probe:
+        """What a batch shows of the networks as they are at this row: images (S, batch, inputs), labels (S, batch)."""
         outputs = self.forward(images, row)
         logits = logits_of_classes(outputs[-1], 1)
-        one_hot = torch.nn.functional.one_hot(labels, logits.shape[1])
-        d = logits.softmax(1).sub_(one_hot.T).div_(len(images))[:, -outputs[-1].shape[1] :]
+        d = logits.softmax(1).sub_(self._each(one_hot).transpose(1, 2)).div_(images.shape[1])
         flat = torch.zeros_like(self.parameters[0])
-        self.backward(images, outputs, d, row, self._views(flat))
-        known = labels.expand(self.count, -1)
+        self.backward(images, outputs, d[:, -outputs[-1].shape[1] :], row, self._views(flat))
+        known = self._each(labels).expand(self.count, -1)
         loss = torch.nn.functional.cross_entropy(logits, known, reduction="none")
         hidden = tuple(h.transpose(1, 2) for h in outputs[:-1])
-        return Probe(flat, logits.transpose(1, 2), labels, loss.mean(-1), hidden)
+        return Probe(flat, logits.transpose(1, 2), known, loss.mean(-1), hidden)
 
     def first_and_last_size(self, row: int, network: int) -> tuple[float, float]:
         """Mean |gradient| of the first and of the last layer of one network at this row."""
         first, last = (self._slopes[row][layer][network] for layer in (0, self.layers - 1))
         return float(first.abs().mean()), float(last.abs().mean())
 
-    def accuracy(self, images: Tensor, labels: Tensor, row: int) -> list[float]:
-        """Share of the images that each network classifies right."""
-        right = torch.zeros(self.count, dtype=torch.int64, device=self.device)
-        for some, known in zip(images.split(CHUNK), labels.split(CHUNK), strict=True):
-            right += (logits_of_classes(self.forward(some, row)[-1], 1).argmax(1) == known).sum(-1)
-        return [float(share) for share in right.double() / len(labels)]
+    def right(self, images: Tensor, labels: Tensor, row: int) -> Tensor:
+        """(K,) how many of the images (S, batch, inputs) each network classifies right."""
+        found = logits_of_classes(self.forward(images, row)[-1], 1).argmax(1)
+        return (found == self._each(labels)).sum(-1)
+
+
+def _runs(values: Sequence[Any]) -> list[tuple[Any, slice]]:
+    """Each run of equal neighbours: the value, and where it stands."""
+    runs = [(value, list(places)) for value, places in groupby(range(len(values)), key=values.__getitem__)]
+    return [(value, slice(places[0], places[-1] + 1)) for value, places in runs]
 
 
 def _norm(view: Tensor) -> Tensor:

@@ -1,24 +1,28 @@
 """What computes an experiment's epochs: networks side by side, written out; or one network, by autograd."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from labkit import data, networks, optimizers
+from labkit.batches import Batches
 from labkit.dense import CHUNK, Stack
 from labkit.experiments import Experiment
+from labkit.graphs import Replays
 from labkit.interrupts import undisturbed
 from labkit.losses import logits_of_classes, mean_cross_entropy
-from labkit.recorder import BLOCK_BYTES, Recorder, origin, tensors
-from labkit.recording import PROBE, Recording, checkpoint_iterations
+from labkit.memory import rows_that_fit
+from labkit.recorder import Recorder, origin, tensors
+from labkit.recording import PROBE, Origin, Recording, checkpoint_iterations
 from labkit.tape import Tape
 
-BLOCK_ROWS = 40  # iterations whose rows wait for their statistics: few enough to stay in the processor's cache
+BLOCK_ROWS = 40  # iterations whose rows wait for their statistics, if there is room for them
+LOOK_BYTES = 64 * 2**20  # inputs of which an accuracy is taken at once
 
 
 class Engine(Protocol):
@@ -33,37 +37,39 @@ class Engine(Protocol):
     def epoch(self, number: int) -> None:
         """Train epoch `number`, from 0."""
 
-    def still_finite(self) -> bool:
-        """Were all losses finite so far?"""
+    def broken_down(self) -> list[int]:
+        """Networks whose loss was not finite in some iteration so far."""
 
-    def latest(self) -> list[tuple[float, float, float]]:
-        """For each network its latest loss, and mean |gradient| of its first and of its last layer."""
+    def retire(self, networks: Iterable[int]) -> None:
+        """These have ended: whatever they compute from now on is of no interest."""
 
-    def recordings(self, stopped: str = "", finished: bool = False, latest: bool = False) -> list[Recording]:
-        """What was recorded so far. `finished` has the accuracy over all the data measured, too; `latest` leaves all
-        checkpoints but the first and the latest out, and is many times cheaper."""
+    def latest(self, networks: Iterable[int]) -> list[tuple[float, float, float]]:
+        """For each of these its latest loss, and mean |gradient| of its first and of its last layer."""
+
+    def recordings(
+        self, networks: Iterable[int], stopped: str = "", finished: bool = False, latest: bool = False
+    ) -> Iterator[Recording]:
+        """What was recorded of these so far, one after another. `finished` has the accuracy over all the data measured,
+        too; `latest` leaves all checkpoints but the first and the latest out, and is many times cheaper."""
 
 
 class SideBySide:
-    """Plain multilayer perceptrons that share their data and mini-batches: see `labkit.dense`."""
+    """Plain multilayer perceptrons of one shape: see `labkit.dense`. Neighbours of one seed share mini-batches."""
 
     def __init__(self, experiments: Sequence[Experiment], device: torch.device) -> None:
         self.experiments: Sequence[Experiment] = experiments
         self.first = e = experiments[0]
-        self.images, self.labels, self.digest = tensors(e, device)
-        self.images = self.images.flatten(1)
-        self.one_hot = torch.nn.functional.one_hot(self.labels, e.classes).to(self.images.dtype)
-        row = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(e.widths))
-        fits = BLOCK_BYTES // (2 * row * len(experiments) * self.images.element_size())
-        self.rows = max(1, min(BLOCK_ROWS, fits))
+        self.rows = min(BLOCK_ROWS, rows_that_fit(e, device, len(experiments)))
         self.stack = Stack(experiments, device, self.rows)
+        self.batches = Batches([experiments[ks.start] for ks in self.stack.shares], device)
         self.tape = Tape(self.stack.layout, [[one.activation] * (self.stack.layers - 1) for one in experiments])
         self.schedule = set(checkpoint_iterations(e))
         self.clipped = (e.clip_norm, e.clip_each, e.clip_value) != (None, None, None)
         self.filled = 0  # rows of the stack that the tape has not taken yet
-        self.finite = True  # every loss that it took
         self.row = 0  # of the latest iteration
+        self.finite = torch.ones(len(experiments), dtype=torch.bool, device=device)  # every loss that was looked at
         self.started = time.perf_counter()
+        self.replays = Replays() if device.type == "cuda" else None
         self._probe()
         self._checkpoint()
 
@@ -73,75 +79,125 @@ class SideBySide:
 
     @torch.no_grad()
     def epoch(self, number: int) -> None:
-        stack = self.stack
-        for indices in data.epoch_batches(self.first, number):
+        self.batches.of_epoch(number)
+        # the first epoch has a checkpoint after its first step, and loads what the kernels need
+        if self.replays is None or number == 0:
+            self._one_by_one()
+        else:
+            self._replayed(self.replays)
+        with undisturbed():
+            self.tape.epoch(self.done, self.stack.gradients[self.row])
+            self._probe()
+
+    def _one_by_one(self) -> None:
+        for batch in range(self.first.iterations_per_epoch):
             if self.filled == self.rows:
                 with undisturbed():
                     self._flush()
-            row = self.row = self.filled
-            chosen = torch.from_numpy(indices).to(stack.device)
             with undisturbed():  # parameters, moments and their rows belong together
-                stack.gradient(self.images.index_select(0, chosen), self.one_hot.index_select(0, chosen), row)
-                if self.clipped:
-                    stack.clip(row)
-                stack.step(row, self.done + 1)
-                self.filled += 1
-                if self.done in self.schedule:
-                    self._checkpoint()
-        with undisturbed():
-            self.tape.epoch(self.done, stack.gradients[self.row])
-            self._probe()
+                self._iteration(batch, self.filled)
+                self._advance(1)
 
-    def still_finite(self) -> bool:
-        self.finite = self.finite and bool(self.stack.losses[: self.filled].isfinite().all())
-        return self.finite
+    def _replayed(self, replays: "Replays") -> None:
+        """The same by graphs, each of as many iterations as there are rows."""
+        count = self.first.iterations_per_epoch
+        for start in range(0, count, self.rows):
+            some = range(start, min(start + self.rows, count))
+            with undisturbed():
+                self._flush()
+                replays.run(some, partial(self._iterations, some))
+                self._advance(len(some))
 
-    def latest(self) -> list[tuple[float, float, float]]:
-        losses, row = self.stack.losses, self.row
-        return [(float(losses[row, k]), *self.stack.first_and_last_size(row, k)) for k in range(len(self.experiments))]
+    def _iterations(self, batches: range) -> None:
+        for row, batch in enumerate(batches):
+            self._iteration(batch, row)
+
+    def _iteration(self, batch: int, row: int) -> None:
+        """Loss, gradients and step of one mini-batch: on the device alone, and the same launches in every epoch."""
+        stack = self.stack
+        stack.gradient(*self.batches.batch(batch), row)
+        if self.clipped:
+            stack.clip(row)
+        stack.step(row)
+
+    def _advance(self, iterations: int) -> None:
+        self.filled += iterations
+        self.row = self.filled - 1
+        if self.done in self.schedule:
+            self._checkpoint()
+
+    def broken_down(self) -> list[int]:
+        self._look_at_losses()
+        return [k for k, fine in enumerate(self.finite.tolist()) if not fine]
 
     @torch.no_grad()
-    def recordings(self, stopped: str = "", finished: bool = False, latest: bool = False) -> list[Recording]:
-        early = self.tape.last_checkpoint != self.done
-        if early:
-            self._checkpoint()
-        self._flush()
-        accuracy = self.stack.accuracy(self.images, self.labels, 0) if finished else None
-        found = [
-            self.tape.recording(
-                k,
-                origin(
-                    self.stack.layout,
-                    experiment,
-                    tuple(f"{experiment.activation}_{i}" for i in range(1, self.stack.layers)),
-                    self.stack.moment_names,
-                    experiment.dtype,
-                    self.stack.device,
-                    wall_time=time.perf_counter() - self.started,
-                    data_digest=self.digest,
-                    stopped=stopped,
-                    **({"final_accuracy": accuracy[k]} if accuracy else {}),
-                ),
-                latest,
-            )
-            for k, experiment in enumerate(self.experiments)
-        ]
-        if early:  # the run may go on: looking at it must not leave a checkpoint behind
-            self.tape.checkpoints.pop()
+    def retire(self, networks: Iterable[int]) -> None:
+        for k in networks:
+            self.stack.retire(k, self.filled)
+
+    def latest(self, networks: Iterable[int]) -> list[tuple[float, float, float]]:
+        losses, row = self.stack.losses, self.row
+        return [(float(losses[row, k]), *self.stack.first_and_last_size(row, k)) for k in networks]
+
+    def recordings(
+        self, networks: Iterable[int], stopped: str = "", finished: bool = False, latest: bool = False
+    ) -> Iterator[Recording]:
+        with torch.no_grad():
+            early = self.tape.last_checkpoint != self.done
+            if early:
+                self._checkpoint()
+            self._flush()
+            accuracy = self._accuracy() if finished else None
+        try:
+            for k in networks:
+                yield self.tape.recording(k, self._origin(k, stopped, accuracy), latest)
+        finally:
+            if early:  # the run may go on: looking at it must not leave a checkpoint behind
+                self.tape.checkpoints.pop()
+
+    def _origin(self, k: int, stopped: str, accuracy: list[float] | None) -> Origin:
+        experiment, stack = self.experiments[k], self.stack
+        return origin(
+            stack.layout,
+            experiment,
+            tuple(f"{experiment.activation}_{i}" for i in range(1, stack.layers)),
+            stack.moment_names,
+            experiment.dtype,
+            stack.device,
+            wall_time=time.perf_counter() - self.started,
+            data_digest=self.batches.digests[stack.share_of[k]],
+            stopped=stopped,
+            **({"final_accuracy": accuracy[k]} if accuracy else {}),
+        )
+
+    def _accuracy(self) -> list[float]:
+        """Share of all its data that each network classifies right."""
+        stack, places = self.stack, self.batches.places
+        right = torch.zeros(stack.count, dtype=torch.int64, device=stack.device)
+        values = len(places) * self.first.widths[0] + stack.count * sum(
+            self.first.widths[1:]
+        )  # of one observation each
+        for some in places.split(max(1, LOOK_BYTES // (8 * values)), dim=1):
+            inputs, labels, _ = self.batches.at(some)
+            right += stack.right(inputs, labels, self.filled)
+        found: list[float] = (right.double() / places.shape[1]).tolist()
         return found
 
     @torch.no_grad()
     def _probe(self) -> None:
-        probe = self.stack.probe(self.images[:PROBE], self.labels[:PROBE], self.filled)
+        probe = self.stack.probe(*self.batches.at(self.batches.places[:, :PROBE]), self.filled)
         self.tape.probe(probe, self.stack.parameters[self.filled])
 
     def _checkpoint(self) -> None:
         self.tape.checkpoint(self.done, self.stack.parameters[self.filled], self.stack.moments)
 
+    def _look_at_losses(self) -> None:
+        self.finite &= self.stack.losses[: self.filled].isfinite().all(0)
+
     def _flush(self) -> None:
         n, stack = self.filled, self.stack
         if n:
-            self.still_finite()
+            self._look_at_losses()
             self.tape.block(stack.losses[:n], stack.gradients[:n], stack.parameters[: n + 1], stack.clips[:n])
             stack.carry(n)
             self.filled = 0
@@ -176,19 +232,24 @@ class ByAutograd:
         self.recorder.end_epoch()
         self.finite = self.finite and bool(torch.stack(self.losses).isfinite().all())
 
-    def still_finite(self) -> bool:
-        return self.finite
+    def broken_down(self) -> list[int]:
+        return [] if self.finite else [0]
 
-    def latest(self) -> list[tuple[float, float, float]]:
+    def retire(self, networks: Iterable[int]) -> None:
+        pass
+
+    def latest(self, networks: Iterable[int]) -> list[tuple[float, float, float]]:
         matrices = [p.grad for p in self.network.parameters() if p.grad is not None and p.ndim > 1]
         first, last = (float(matrices[at].abs().mean()) for at in (0, -1))
-        return [(float(self.losses[-1]), first, last)]
+        return [(float(self.losses[-1]), first, last) for _ in networks]
 
-    def recordings(self, stopped: str = "", finished: bool = False, latest: bool = False) -> list[Recording]:
+    def recordings(
+        self, networks: Iterable[int], stopped: str = "", finished: bool = False, latest: bool = False
+    ) -> Iterator[Recording]:
         found = self.recorder.recording(stopped, latest=latest)
         if finished:
             found = replace(found, origin=replace(found.origin, final_accuracy=self._accuracy()))
-        return [found]
+        yield from (found for _ in networks)
 
     @torch.no_grad()
     def _accuracy(self) -> float:

@@ -2,6 +2,8 @@
 
 import re
 import signal
+from collections.abc import Sequence
+from itertools import chain, count
 from types import FrameType, TracebackType
 
 from labkit.recording import Recording
@@ -46,12 +48,14 @@ class undisturbed:
 
 
 def kept_sentence(stopped: str, paths: list[str]) -> str:
-    """What was kept where, and how it is read."""
-    read = ", ".join(f"labkit.Recording.load({path!r})" for path in paths)
-    return f"{stopped}: what was recorded so far is in {' and '.join(paths)}; read it with {read}"
+    """What was kept where, and how it is read; of many files, the first ones."""
+    named, more = paths[:3], f" and {len(paths) - 3:,} more" if len(paths) > 3 else ""
+    read = ", ".join(f"labkit.Recording.load({path!r})" for path in named)
+    return f"{stopped}: what was recorded so far is in {' and '.join(named)}{more}; read it with {read}"
 
 
-def file_of(recording: Recording) -> str:
-    """Where an interrupted run without a file of its own is kept."""
-    words = re.sub(r"[^\w.]+", "-", recording.name)[:80].strip("-.")
-    return f"{words or 'recording'}-interrupted.safetensors"
+def file_of(recording: Recording, taken: Sequence[str] = ()) -> str:
+    """Where an interrupted run without a file of its own is kept: none that was just `taken`."""
+    words = re.sub(r"[^\w.]+", "-", recording.name)[:80].strip("-.") or "recording"
+    names = (f"{words}-interrupted{number}.safetensors" for number in chain([""], (f"-{n}" for n in count(2))))
+    return next(name for name in names if name not in taken)

@@ -57,8 +57,15 @@ def mnist(n: int = 60_000, seed: int = 0, pool: int = 60_000) -> tuple[Pixels, L
         raise DataError(f"a pool of {pool} was asked of MNIST's {len(labels)} training images: ask for a smaller pool")
     if n == pool:
         return pixels[:n], labels[:n]
-    chosen = stream(seed, "mnist").permutation(pool)[:n]
+    chosen = chosen_of(n, seed, pool)
     return pixels[chosen], labels[chosen]
+
+
+def chosen_of(n: int, seed: int, pool: int) -> NDArray[np.int64]:
+    """(n,) which images of the pool the seed's are."""
+    if n == pool:
+        return np.arange(n)
+    return stream(seed, "mnist").permutation(pool)[:n].astype(np.int64)
 
 
 @lru_cache(maxsize=1)

@@ -96,18 +96,19 @@ def together(members: Sequence[int], earlier: dict[int, Recording]) -> list[list
 def take_up(engine: Engine, earlier: Sequence[Recording]) -> None:
     """Bring a new engine to where these recordings end, one for each of its networks. Raises RecordingError."""
     if isinstance(engine, SideBySide):
-        _check(engine.stack.layout, engine.stack.moment_names, engine.digest, earlier)
+        digests = [engine.batches.digests[share] for share in engine.stack.share_of]
+        _check(engine.stack.layout, engine.stack.moment_names, digests, earlier)
         _side_by_side(engine, earlier)
     elif isinstance(engine, ByAutograd):
-        _check(engine.recorder.layout, engine.recorder._moments(), engine.digest, earlier)
+        _check(engine.recorder.layout, engine.recorder._moments(), [engine.digest], earlier)
         _by_autograd(engine, earlier[0])
     else:
         raise TypeError(f"{type(engine).__name__} is no engine that can be taken up")
 
 
-def _check(layout: Layout, moments: tuple[str, ...], digest: str, earlier: Sequence[Recording]) -> None:
+def _check(layout: Layout, moments: tuple[str, ...], digests: Sequence[str], earlier: Sequence[Recording]) -> None:
     """What the experiment's name does not settle: would the numbers fall into their places?"""
-    for r in earlier:
+    for r, digest in zip(earlier, digests, strict=True):
         same = r.origin.parameters == tuple(zip(layout.names, layout.shapes, strict=True))
         if not same or r.origin.moments != moments or r.origin.data_digest != digest:
             raise RecordingError(
@@ -122,6 +123,7 @@ def _side_by_side(engine: SideBySide, earlier: Sequence[Recording]) -> None:
     for number, row in enumerate(rows):
         for view, parts in zip(layout.views(row, stack.count), _latest(layout, earlier, number), strict=True):
             view.copy_(parts)
+    stack.steps.fill_(earlier[0].iterations)
     _fill(engine.tape, earlier)
     engine.started -= earlier[0].origin.wall_time
 
@@ -186,13 +188,14 @@ class Keeping:
         self.paths = paths
         self._next = time.monotonic() + FIRST if any(paths) else float("inf")
 
-    def look(self, engine: Engine) -> None:
-        """The end of an epoch."""
+    def look(self, engine: Engine, going: Sequence[int]) -> None:
+        """The end of an epoch, after which these networks go on."""
         began = time.monotonic()
         if began < self._next:
             return
         cut = f"cut off after {engine.done} of {engine.experiments[0].iterations} iterations"
-        for recording, path in zip(engine.recordings(cut), self.paths, strict=True):
+        for k, recording in zip(going, engine.recordings(going, cut), strict=True):
+            path = self.paths[k]
             if path is not None and not holds_a_finished_one(path):
                 recording.save(path)
         now = time.monotonic()

@@ -16,7 +16,10 @@ from torch import Tensor, nn
 from labkit.histogram import BINS
 from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Array, Origin, Recording, RecordingError
 
-PROBE_ROWS = 10  # epochs whose probe rows wait until their statistics are taken in bulk
+PROBE_ROWS = 10  # epochs whose probe rows wait until their statistics are taken in bulk ...
+WAITING_BYTES = 16 * 2**20  # ... unless one such row of all networks is a large part of this
+PIECE_BYTES = 3 * 2**19  # of what statistics are taken of at once on a CPU: more of it does not stay in the cache
+PARTIAL = 64  # neighbours whose sum is taken in their own kind of numbers, before sums of these are taken in float64
 FLAT = 0.05  # an activation is saturated within this share of its range from a bound
 
 # The flat part of each activation: where its derivative is near 0.
@@ -80,7 +83,7 @@ class Probe:
 
     gradient: Tensor  # (K * P,) flat, in the layout's order
     logits: Tensor  # (K, batch, classes)
-    labels: Tensor  # (batch,) class numbers
+    labels: Tensor  # (batch,) class numbers, or (K, batch) where each network has a batch of its own
     loss: Tensor  # (K,)
     hidden: tuple[Tensor, ...]  # A of (K, batch, units), after each activation
     through_time: Tensor | None = None  # (K, T) as in a Recording
@@ -89,16 +92,39 @@ class Probe:
 def statistics(values: Tensor) -> Tensor:
     """(..., n) to (..., S) in STATISTICS order, in float64: the mean is summed so, whatever the values' own type."""
     n = values.shape[-1]
-    mean = values.sum(-1, dtype=torch.float64) / n
     size = values.abs()
     norm = torch.linalg.vector_norm(values, dim=-1).double()
+    by_sign = not values.is_cuda and n < 2**24 and bool(norm.isfinite().all())
+    mean = (_sum(values) if by_sign else values.sum(-1, dtype=torch.float64)) / n
     sd = (norm.square() / n - mean.square()).clamp_min(0).sqrt()
     columns = [mean, size.sum(-1).double() / n, sd, norm, size.amax(-1).double()]
-    if values.is_cuda or n >= 2**24 or not bool(norm.isfinite().all()):
-        zero_share, nonfinite = 1 - values.count_nonzero(-1).double() / n, n - values.isfinite().sum(-1).double()
-    else:  # counting by signs is four times faster, and exact while float32 holds the count
+    if by_sign:  # four times faster than counting, and exact while float32 holds the count
         zero_share, nonfinite = 1 - size.sign_().sum(-1).double() / n, torch.zeros_like(mean)
+    else:
+        zero_share, nonfinite = 1 - values.count_nonzero(-1).double() / n, n - values.isfinite().sum(-1).double()
     return torch.stack([*columns, zero_share, nonfinite], dim=-1)
+
+
+def _sum(values: Tensor) -> Tensor:
+    """(...) sums of finite values (..., n) in float64. A CPU would make a float64 copy of all of them first, so those
+    of PARTIAL neighbours are taken as they are: that is off by 1e-8 of the mean size, far below a norm's rounding."""
+    whole = values.shape[-1] // PARTIAL * PARTIAL
+    if whole < 16 * PARTIAL:
+        return values.sum(-1, dtype=torch.float64)
+    parts = values[..., :whole].unflatten(-1, (-1, PARTIAL)).sum(-1)
+    found: Tensor = parts.sum(-1, dtype=torch.float64) + values[..., whole:].sum(-1, dtype=torch.float64)
+    return found
+
+
+def in_pieces(what: Callable[..., Tensor], *values: Tensor, dim: int = 0) -> Tensor:
+    """`what` of values (..., n), which keeps all dimensions but the last; on a CPU, of what stays in its cache."""
+    first = values[0]
+    size = first.numel() * first.element_size()
+    if first.is_cuda or size <= PIECE_BYTES or dim == first.ndim - 1:
+        return what(*values)
+    each = max(1, math.ceil(first.shape[dim] / math.ceil(size / PIECE_BYTES)))
+    pieces = zip(*(value.split(each, dim) for value in values), strict=True)
+    return torch.cat([in_pieces(what, *piece, dim=dim + 1) for piece in pieces], dim)
 
 
 def hidden_statistics(values: Tensor, activation: str) -> Tensor:
@@ -137,8 +163,10 @@ class CommonBins:
 
     def reaches(self, largest: Array) -> Array:
         """(N, rows) what the ranges will be once each row of `largest` (N, rows) has come, one after another."""
-        known = (largest > 0) & (largest < math.inf)
-        wanted = np.where(known, 2.0 ** np.ceil(np.log2(largest, where=known, out=np.zeros(largest.shape))), 2.0**-40)
+        wanted = np.full(largest.shape, 2.0**-40)
+        sound = (largest > 0) & (largest < math.inf)
+        fraction, power = np.frexp(largest[sound])  # exact: a logarithm could miss a power of two
+        wanted[sound] = np.ldexp(1.0, power - (fraction == 0.5))
         ranges: Array = np.maximum.accumulate(np.concatenate([self.range[None], wanted]))[1:]
         return ranges
 
@@ -182,7 +210,7 @@ class Tape:
     def _layers(self, *rows: Tensor, what: Callable[..., Tensor]) -> Tensor:
         """`what` of each weight matrix of rows (N, K P), as (N, L, K, ...); layers of one size are taken together."""
         stacks = [self.layout.stacks(row, self.networks) for row in rows]
-        return torch.cat([what(*same) for same in zip(*stacks, strict=True)], dim=1)
+        return torch.cat([in_pieces(what, *same) for same in zip(*stacks, strict=True)], dim=1)
 
     def block(self, loss: Tensor, gradients: Tensor, parameters: Tensor, clip: Tensor | None = None) -> None:
         """Take R iterations: loss (R, K), gradients (R, K P), parameters before and after (R + 1, K P), and what
@@ -197,7 +225,7 @@ class Tape:
             "loss": loss.clone(),  # the loop goes on writing into its rows
             "clip_factor": loss.new_ones(len(loss), layers, self.networks) if clip is None else clip.clone(),
         }
-        self.blocks.append(_to_host(values))
+        self.blocks.append(_to_host({name: value.to(loss.dtype) for name, value in values.items()}))
         self.iterations += len(loss)
 
     def _bias_dot(self, parameters: Tensor, gradients: Tensor) -> Tensor:
@@ -226,7 +254,8 @@ class Tape:
     def probe(self, probe: Probe | None, parameters: Tensor) -> None:
         """Take a probe row: what the probe batch shows, and the weights (K P,) as they are now."""
         self._waiting.append((probe, parameters.clone()))
-        if len(self._waiting) == PROBE_ROWS:
+        row = 8 * parameters.numel() * parameters.element_size()  # probe row, checkpoint, what is made of them
+        if len(self._waiting) >= min(PROBE_ROWS, WAITING_BYTES // row):
             self._take_probes()
             self._take_last_gradients()
             self._take_checkpoints()
@@ -296,8 +325,16 @@ class Tape:
         """(N, L K, B) counts of each matrix of rows (N, K P) between outer edges (N, L, K, 2), layer by layer."""
         stacks = self.layout.stacks(rows, self.networks)
         ends = edges.split([stack.shape[1] for stack in stacks], dim=1)
-        found = [counts(stack, end, self.bins) for stack, end in zip(stacks, ends, strict=True)]
-        return torch.cat(found, dim=1).flatten(1, 2).cpu().numpy().astype(np.float64)
+        found = [
+            in_pieces(lambda values, outer: counts(values, outer, self.bins), *pair)
+            for pair in zip(stacks, ends, strict=True)
+        ]
+        return torch.cat(found, dim=1).flatten(1, 2).to(torch.int32).cpu().numpy()
+
+    def _join_blocks(self) -> None:
+        """Make one block of all, so that a recording of one of many networks need not look into each."""
+        if len(self.blocks) > 1:
+            self.blocks = [{name: np.concatenate([b[name] for b in self.blocks]) for name in self.blocks[0]}]
 
     def recording(self, network: int, origin: Origin, latest: bool = False) -> Recording:
         """The recording of one of the K networks. `latest` has it hold the first and the latest checkpoint alone, which
@@ -305,6 +342,7 @@ class Tape:
         self._take_probes()
         self._take_last_gradients()
         self._take_checkpoints()
+        self._join_blocks()
         layers, dtype = len(self.layout.layers), np.dtype(origin.dtype)
         # an interrupt may fall between the end of an epoch and its probe row: then the epoch has not ended
         epochs = min(len(self.epochs), len(self.weight_bins.counts) - 1)
@@ -374,11 +412,12 @@ def _through_time(probes: list[Probe]) -> Tensor:
 
 
 def _classified(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Accuracy and mean |p - y|, (N, K) each, of logits (N, K, batch, classes) and class numbers (batch,).
+    """Accuracy and mean |p - y|, (N, K) each, of logits (N, K, batch, classes), class numbers (batch,) or (K, batch).
 
     Losses other than cross-entropy over classes leave NaN.
     """
-    if logits.ndim != 4 or labels.is_floating_point() or labels.shape != logits.shape[2:3]:
+    shapes = (logits.shape[2:3], logits.shape[1:3])
+    if logits.ndim != 4 or labels.is_floating_point() or labels.shape not in shapes:
         unknown = torch.full(logits.shape[:2], math.nan)
         return {"accuracy": unknown, "output_error": unknown}
     known = labels.expand(logits.shape[:-1])[..., None]

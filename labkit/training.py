@@ -4,23 +4,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from labkit import dense, resuming
+from labkit import dense, memory, resuming
 from labkit.engines import ByAutograd, Engine, SideBySide
 from labkit.experiments import Experiment, ExperimentError
 from labkit.interrupts import Interrupted, file_of, kept_sentence, undisturbed
 from labkit.progress import bar
 from labkit.recording import Recording, RecordingError, ended
+from labkit.shelf import Shelf
 from labkit.watching import Watch, Watching
 
 __all__ = ["Interrupted", "Watch", "train", "train_many"]
 
 SMALL = 2**24  # multiplications of the largest layer in one mini-batch, below which one thread is faster
-# What networks that are trained side by side may differ in: they share data, mini-batches and steps.
-_OWN = {"name": "", "student": "", "activation": "relu", "initialisation": "glorot_uniform", "gain": 1.0}
+# What networks that are trained side by side may differ in; they share shapes, optimiser and number of mini-batches.
+_OWN = {
+    "name": "", "student": "", "seed": 0, "activation": "relu", "initialisation": "glorot_uniform", "gain": 1.0,
+    "learning_rate": 1e-3,
+}  # fmt: skip
+MOST = {"cpu": 64, "cuda": 4096}  # networks at once; on a CPU more are no faster, because they leave its caches
+SHOWN = 3  # networks of which the bar says how they do
+KEPT = 4  # recordings are given back in memory where they are less than this part of what is free
 
 
 def train(
@@ -31,6 +39,7 @@ def train(
     watch: Watch | None = None,
     progress: bool = True,
     resume: bool = False,
+    tf32: bool = False,
 ) -> Recording:
     """Train the experiment's network and record everything.
 
@@ -38,14 +47,15 @@ def train(
     it is read instead of trained again. `device` is a GPU where there is one, else the CPU. `watch` is called with
     the recordings so far at the end of every epoch (see `labkit.watching`); `LiveTraining()` is one that shows them
     while they grow. An interrupt keeps what was recorded so far in a file that says so. A loss that is not finite ends
-    the run; the recording keeps it and says so.
+    the run; the recording keeps it and says so. `tf32` lets a GPU round the factors of its products to 10 bits, which
+    is faster for large networks: such a recording is far from its replay, and an audit refuses it.
 
     A long run is saved from time to time. With `resume`, one that was cut off goes on from the latest whole epoch in
     its file, to the recording that it would have left uninterrupted; where there is no file it begins. A file that is
     altered or another run's raises RecordingError.
     """
     paths = None if save is None else [save]
-    return train_many([experiment], paths, device=device, watch=watch, progress=progress, resume=resume)[0]
+    return train_many([experiment], paths, device=device, watch=watch, progress=progress, resume=resume, tf32=tf32)[0]
 
 
 def train_many(
@@ -56,33 +66,74 @@ def train_many(
     watch: Watch | None = None,
     progress: bool = True,
     resume: bool = False,
-) -> list[Recording]:
-    """Train several experiments, side by side where they share their data and mini-batches. See `train`."""
+    tf32: bool = False,
+) -> Sequence[Recording]:
+    """Train several experiments; networks of one shape are trained at once. See `train`.
+
+    Plain multilayer perceptrons may differ in their seeds, activations, initialisations, gains and learning rates. As
+    many as fit into the free memory are trained at once, and written to their files before the next ones begin.
+    Recordings that would not fit into memory together stay in their files, until one of them is asked for.
+    """
     for e in experiments:
         if not isinstance(e, Experiment):
             raise ExperimentError(f"{e!r} is no experiment: give what labkit.experiment(name) returns")
     paths = [Path(path) for path in save] if save is not None else [None] * len(experiments)
     if len(paths) != len(experiments):
         raise ExperimentError(f"{len(experiments)} experiments, {len(paths)} files: give each its file")
-    done = {k: found for k, path in enumerate(paths) if (found := _already(path, experiments[k]))}
-    wanted = [k for k in range(len(experiments)) if k not in done]
-    earlier = {k: found for k in wanted if resume and (found := resuming.begun(paths[k], experiments[k]))}
-    for members in (same for group in _groups(experiments, wanted) for same in resuming.together(group, earlier)):
-        engine = _engine([experiments[k] for k in members], _device(device))
-        if members[0] in earlier:
-            resuming.take_up(engine, [earlier[k] for k in members])
-        recordings = _Run(engine, watch, progress).to_the_end([paths[k] for k in members])
-        done.update(zip(members, recordings, strict=True))
-    return [done[k] for k in range(len(experiments))]
+    where = _device(device)
+    host = memory.free(torch.device("cpu"))
+    in_memory = _fits_in_memory(experiments, paths, host)
+    kept: dict[int, Recording | Path] = {}
+    for k, path in enumerate(paths):
+        if path is not None and (found := _already(path, experiments[k])):
+            kept[k] = found if in_memory else path
+    for group in _groups(experiments, [k for k in range(len(experiments)) if k not in kept], where, host):
+        earlier = {k: found for k in group if resume and (found := resuming.begun(paths[k], experiments[k]))}
+        for members in resuming.together(group, earlier):
+            engine = _engine([experiments[k] for k in members], where)
+            if members[0] in earlier:
+                resuming.take_up(engine, [earlier.pop(k) for k in members])
+            run = _Run(engine, [paths[k] for k in members], watch, progress)
+            with _exact(tf32):
+                made = run.to_the_end(in_memory)
+            kept.update(zip(members, made, strict=True))
+            del engine, run  # its memory is the next one's
+    found_all = [kept[k] for k in range(len(experiments))]
+    return [one for one in found_all if isinstance(one, Recording)] if in_memory else Shelf(found_all)
 
 
-def _groups(experiments: Sequence[Experiment], wanted: Sequence[int]) -> list[list[int]]:
-    """Which of them go together; neighbours in a group have one activation where they can."""
+def _fits_in_memory(experiments: Sequence[Experiment], paths: Sequence[Path | None], host: int) -> bool:
+    """Can all recordings be given back in memory? Without files they have to."""
+    needed = sum(memory.of_recording(e) for e in experiments if dense.fits(e))
+    if None not in paths:
+        return needed <= host // KEPT
+    if needed > host // 2:
+        raise ExperimentError(
+            f"{len(experiments):,} recordings take {needed / 1e9:,.1f} GB, and {host / 1e9:,.1f} GB are free: "
+            "give each its file by save=, then they need not be in memory together"
+        )
+    return True
+
+
+def _groups(
+    experiments: Sequence[Experiment], wanted: Sequence[int], device: torch.device, host: int
+) -> Iterator[list[int]]:
+    """Which of them go together. Neighbours have one seed where they can, so that they share their mini-batches, and
+    one activation; on a GPU the other way round, where many small launches cost more than a larger gather."""
     groups: dict[object, list[int]] = {}
     for k in wanted:
         together = dense.fits(experiments[k])
         groups.setdefault(experiments[k].replace(**_OWN) if together else k, []).append(k)
-    return [sorted(members, key=lambda k: experiments[k].activation) for members in groups.values()]
+    for members in groups.values():
+        if not dense.fits(experiments[members[0]]):
+            yield members
+            continue
+        turn = -1 if device.type == "cuda" else 1
+        members.sort(key=lambda k: (experiments[k].seed, experiments[k].activation)[::turn])
+        budget = memory.free(device) if device.type == "cuda" else host
+        some = [experiments[k] for k in members]
+        for part in memory.parts(some, MOST[device.type], device, budget, host):
+            yield members[part]
 
 
 def _engine(experiments: Sequence[Experiment], device: torch.device) -> Engine:
@@ -91,9 +142,9 @@ def _engine(experiments: Sequence[Experiment], device: torch.device) -> Engine:
     return ByAutograd(experiments[0], device)
 
 
-def _already(path: Path | None, experiment: Experiment) -> Recording | None:
+def _already(path: Path, experiment: Experiment) -> Recording | None:
     """The recording of this very experiment at that path, if it is there, whole and ran to its end."""
-    if path is None or not path.exists():
+    if not path.exists():
         return None
     try:
         found = Recording.load(path)
@@ -130,77 +181,120 @@ def _one_thread(e: Experiment) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def _exact(tf32: bool) -> Iterator[None]:
+    """Products in full float32, whatever was chosen outside: rounded factors are beyond an audit's tolerance."""
+    settings: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "tf32" if tf32 else "ieee"
+        yield
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value
+
+
 class _Run:
     """The way through the epochs: bar, watch, interrupt, files."""
 
-    def __init__(self, engine: Engine, watch: Watch | None, progress: bool) -> None:
-        self.engine, self.watching = engine, Watching(watch)
+    def __init__(self, engine: Engine, paths: Sequence[Path | None], watch: Watch | None, progress: bool) -> None:
+        self.engine, self.paths, self.watching = engine, paths, Watching(watch)
         self.progress = progress and not self.watching.live
         self.first = engine.experiments[0]
-        self.stopped = ""
+        self.in_memory = True
+        self.ended: dict[int, Recording | Path] = {}  # of networks that need no more training
 
-    def to_the_end(self, paths: Sequence[Path | None]) -> list[Recording]:
-        keeping = resuming.Keeping(paths)
+    @property
+    def going(self) -> list[int]:
+        return [k for k in range(len(self.paths)) if k not in self.ended]
+
+    def to_the_end(self, in_memory: bool) -> list[Recording | Path]:
+        """Train; each network's recording, or where `in_memory` is not asked for, its file."""
+        self.in_memory = in_memory
+        keeping = resuming.Keeping(self.paths)
         try:
             with _one_thread(self.first):
                 self._train(keeping)
         except KeyboardInterrupt:
             with undisturbed(drop=True):  # who is impatient presses twice
-                told = self._keep(paths)
+                told = self._keep()
             raise Interrupted(told) from None
         except BaseException as error:
             with suppress(Exception):
-                self.watching.end(self.engine.recordings(f"broken off by {type(error).__name__}"))
+                self._tell_end(f"broken off by {type(error).__name__}")
             raise
-        with undisturbed(drop=True):  # all is done but to keep it
-            return self._finish(paths)
+        with undisturbed(drop=True), _one_thread(self.first):  # all is done but to keep it
+            self._end(self.going)
+        self._tell_end()
+        return [self.ended[k] for k in range(len(self.paths))]
 
-    def _finish(self, paths: Sequence[Path | None]) -> list[Recording]:
-        with _one_thread(self.first):
-            recordings = self.engine.recordings(self.stopped, finished=True)
-        for recording, path in zip(recordings, paths, strict=True):
+    def _end(self, networks: Sequence[int], stopped: str = "") -> None:
+        """These are done: write their recordings, one after another."""
+        made = self.engine.recordings(networks, stopped, finished=True)
+        for k, recording in zip(networks, made, strict=True):
+            path = self.paths[k]
             if path is not None:
                 recording.save(path)
-        self.watching.end(recordings)
-        if self.stopped:
-            tqdm.write(f"{self.first.name}: training stopped, {self.stopped}; the recording keeps what happened")
-        return recordings
+            self.ended[k] = recording if path is None or self.in_memory else path
+            if stopped:
+                tqdm.write(f"{recording.name}: training stopped, {stopped}; the recording keeps what happened")
 
-    def _keep(self, paths: Sequence[Path | None]) -> str:
-        self.stopped = f"interrupted after {self.engine.done} of {self.first.iterations} iterations"
-        recordings = self.engine.recordings(self.stopped)
-        kept = []
-        for recording, path in zip(recordings, paths, strict=True):
+    def _tell_end(self, stopped: str = "") -> None:
+        if self.watching.watch is not None:
+            self.watching.end(self._so_far(stopped, latest=False))
+
+    def _so_far(self, stopped: str, latest: bool) -> list[Recording]:
+        going = self.going
+        found: dict[int, Recording | Path] = dict(
+            zip(going, self.engine.recordings(going, stopped, latest=latest) if going else [], strict=True)
+        )
+        return list(Shelf([(found | self.ended)[k] for k in range(len(self.paths))]))
+
+    def _keep(self) -> str:
+        stopped = f"interrupted after {self.engine.done} of {self.first.iterations} iterations"
+        kept: list[str] = []
+        recordings = self._so_far(stopped, latest=False)
+        for recording, path in zip(recordings, self.paths, strict=True):
             # a job may run twice at once, and the other one may be at its end
             if path is None or not resuming.holds_a_finished_one(path, recording.origin.experiment):
-                recording.save(path or file_of(recording))
-            kept.append(str(path or file_of(recording)))
+                path = recording.save(path or file_of(recording, kept))
+            kept.append(str(path))
         self.watching.end(recordings)
-        return kept_sentence(self.stopped, kept)
+        return kept_sentence(stopped, kept)
 
     def _train(self, keeping: resuming.Keeping) -> None:
         engine, e = self.engine, self.first
-        names = " + ".join(one.name.rpartition("/")[2] for one in engine.experiments)
-        with bar(e.iterations, names, self.progress) as shown:
+        with bar(e.iterations, _words([one.name.rpartition("/")[2] for one in engine.experiments], " + "),
+                 self.progress) as shown:  # fmt: skip
             shown.update(engine.done)  # of a run that goes on
             for epoch in range(engine.done // e.iterations_per_epoch, e.epochs):
                 engine.epoch(epoch)
                 if shown.due() or epoch + 1 == e.epochs:
                     shown.set_postfix_str(self._postfix(epoch), refresh=False)
                 shown.update(e.iterations_per_epoch)
-                if not engine.still_finite():
-                    self.stopped = f"the loss is not finite since epoch {epoch + 1}"
-                last = bool(self.stopped) or epoch + 1 == e.epochs
-                self.watching.look(last, lambda latest: engine.recordings("still running", latest=latest))
-                if self.stopped:
+                if broken := [k for k in engine.broken_down() if k not in self.ended]:
+                    with undisturbed():
+                        self._end(broken, f"the loss is not finite since epoch {epoch + 1}")
+                        engine.retire(broken)
+                last = not self.going or epoch + 1 == e.epochs
+                self.watching.look(last, lambda latest: self._so_far("still running", latest))
+                if not self.going:
                     return
                 if not last:
-                    keeping.look(engine)
+                    keeping.look(engine, self.going)
 
     def _postfix(self, epoch: int) -> str:
-        losses, ratios = [], []
-        for loss, first, last in self.engine.latest():
+        losses, ratios, going = [], [], self.going
+        for loss, first, last in self.engine.latest(going[:SHOWN]):
             losses.append(f"{loss:.2g}")
             ratios.append(f"{last / first if first else float('inf'):.2g}")
+        losses += [""] * (len(going) - len(losses))
         done = f"epoch {epoch + 1}/{self.first.epochs}"
-        return f"{done}, loss {' and '.join(losses)}, last/first {' and '.join(ratios)}"
+        return f"{done}, loss {_words(losses, ' and ')}, last/first {_words(ratios, ' and ')}"
+
+
+def _words(each: Sequence[str], between: str) -> str:
+    """The first of them, and how many more there are."""
+    more = [f"{len(each) - SHOWN:,} more"] if len(each) > SHOWN else []
+    return between.join([*each[:SHOWN], *more])

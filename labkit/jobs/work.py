@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -72,7 +73,7 @@ class Reports:
     def due(self) -> bool:
         return time.monotonic() >= self._next
 
-    def __call__(self, recordings: list[Recording]) -> None:
+    def __call__(self, recordings: Sequence[Recording]) -> None:
         first = recordings[0]
         losses = tuple(float(r.loss[-1]) for r in recordings)
         self.say(Progress("running", first.iterations, self.asked.experiments[0].iterations, losses))

@@ -1,0 +1,33 @@
+"""Launches that are recorded once and then launched as one: CUDA graphs.
+
+A small network's step is some forty kernels, each of which takes longer to launch than to run. A graph repeats them on
+the memory that they had when it was captured, with the numbers that they were given then; so what is captured reads
+what changes, mini-batches and step numbers, from tensors that stay where they are.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+
+
+class Replays:
+    """Graphs by name. They share their memory, so they must run one after another, on one stream."""
+
+    def __init__(self) -> None:
+        self.captured: dict[Hashable, Callable[[], None]] = {}
+        self._pool: Any = None
+
+    def run(self, name: Hashable, launches: Callable[[], object]) -> None:
+        """Launch what `launches` does: at the first call it is captured, which runs nothing yet."""
+        if name not in self.captured:
+            self.captured[name] = self.capture(launches)
+        self.captured[name]()
+
+    def capture(self, launches: Callable[[], object]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            launches()
+        self._pool = graph.pool()
+        replay: Callable[[], None] = graph.replay
+        return replay

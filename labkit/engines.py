@@ -62,7 +62,8 @@ class SideBySide:
         self.rows = min(BLOCK_ROWS, rows_that_fit(e, device, len(experiments)))
         self.stack = Stack(experiments, device, self.rows)
         self.batches = Batches([experiments[ks.start] for ks in self.stack.shares], device)
-        self.tape = Tape(self.stack.layout, [[one.activation] * (self.stack.layers - 1) for one in experiments])
+        activations = [[one.activation] * (self.stack.layers - 1) for one in experiments]
+        self.tape = Tape(self.stack.layout, activations, expected=e.iterations)
         self.schedule = set(checkpoint_iterations(e))
         self.clipped = (e.clip_norm, e.clip_each, e.clip_value) != (None, None, None)
         self.filled = 0  # rows of the stack that the tape has not taken yet

@@ -76,7 +76,8 @@ class Recorder:
         self.parameters: list[Tensor] = [named[name] for name in self.layout.names]
         self._order = {name: number for number, name in enumerate(named)}
         self._hidden = hidden_modules(network)
-        self.tape = Tape(self.layout, [[kind for _, _, kind in self._hidden]], bins)
+        expected = None if experiment is None else experiment.iterations
+        self.tape = Tape(self.layout, [[kind for _, _, kind in self._hidden]], bins, expected)
         self._data_digest = ""
         self._probe = probe if probe is not None else self._experiments_probe()
         self._started = time.perf_counter()

@@ -161,7 +161,7 @@ def _fill(tape: Tape, earlier: Sequence[Recording]) -> None:
         return both.reshape(*both.shape[:axis], -1, *both.shape[axis + 2 :])
 
     tape.iterations = first.iterations
-    tape.blocks = [{name: of(name, getattr(first, name).ndim if name != "gradient" else 2) for name in _BY_ITERATION}]
+    tape.rows.extend({name: of(name, 2 if name == "gradient" else getattr(first, name).ndim) for name in _BY_ITERATION})
     tape.epoch_end = first.epoch_end.tolist()
     counts, ranges = by_layer("batch_counts", 1), by_layer("batch_range", 1)
     tape.epochs = [{"batch_counts": a, "batch_range": b} for a, b in zip(counts, ranges, strict=True)]

@@ -5,7 +5,7 @@ ends, their statistics are taken in bulk and cross to the host once. K networks 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from labkit.histogram import BINS
 from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Array, Origin, Recording, RecordingError
 
+FEWEST = 1024  # rows that there is room for from the beginning, where nobody knows how many will come
 PROBE_ROWS = 10  # epochs whose probe rows wait until their statistics are taken in bulk ...
 WAITING_BYTES = 16 * 2**20  # ... unless one such row of all networks is a large part of this
 PIECE_BYTES = 3 * 2**19  # of what statistics are taken of at once on a CPU: more of it does not stay in the cache
@@ -186,17 +187,48 @@ class CommonBins:
         self.range[row] *= 2
 
 
+class Rows:
+    """Rows that come in blocks, by name, on the host; each name's in one array that doubles as it fills.
+
+    A small array kept from each block would lie between the large ones that pass, and leave holes that none of those
+    fits into again: 22 layers of 256 units grew by 7 MB a block, to more than 10 GB in 18,750 iterations.
+    """
+
+    def __init__(self, expected: int | None = None) -> None:
+        self.arrays: dict[str, Array] = {}
+        self.filled = 0
+        self.room = expected or FEWEST
+
+    def extend(self, block: Mapping[str, Tensor | Array]) -> None:
+        """Take rows (R, ...) of the same names each time."""
+        for name, values in _to_host(block).items():
+            there, end = self.arrays.get(name), self.filled + len(values)
+            if there is None or end > len(there):
+                grown = np.empty((self.room if end <= self.room else 2 * end, *values.shape[1:]), values.dtype)
+                if there is not None:
+                    grown[: self.filled] = there[: self.filled]
+                self.arrays[name] = there = grown
+            there[self.filled : end] = values
+        self.filled = end
+
+    def of(self, name: str) -> Array:
+        return self.arrays[name][: self.filled]
+
+
 class Tape:
     """Collects what K networks of one layout leave behind while they train side by side."""
 
-    def __init__(self, layout: Layout, activations: Sequence[Sequence[str]], bins: int = BINS) -> None:
-        """`activations` has, for each network, the kind of each of its A hidden activations."""
+    def __init__(
+        self, layout: Layout, activations: Sequence[Sequence[str]], bins: int = BINS, expected: int | None = None
+    ) -> None:
+        """`activations` has, for each network, the kind of each of its A hidden activations. `expected` iterations need
+        no more room than they take; more may come."""
         if bins < 2 or bins % 2:
             raise RecordingError(f"bins is {bins}: choose an even number, because common bins are split at zero")
         self.layout, self.activations, self.bins = layout, activations, bins
         self.networks = networks = len(activations)
         self.iterations = 0
-        self.blocks: list[dict[str, Array]] = []
+        self.rows = Rows(expected)  # of every iteration
         self.epochs: list[dict[str, Array]] = []
         self.probes: list[dict[str, Array]] = []
         self.checkpoints: list[tuple[int, Array]] = []  # iterations done, and parameters and moments (K, 1 + M, P)
@@ -225,7 +257,7 @@ class Tape:
             "loss": loss.clone(),  # the loop goes on writing into its rows
             "clip_factor": loss.new_ones(len(loss), layers, self.networks) if clip is None else clip.clone(),
         }
-        self.blocks.append(_to_host({name: value.to(loss.dtype) for name, value in values.items()}))
+        self.rows.extend({name: value.to(loss.dtype) for name, value in values.items()})
         self.iterations += len(loss)
 
     def _bias_dot(self, parameters: Tensor, gradients: Tensor) -> Tensor:
@@ -331,18 +363,12 @@ class Tape:
         ]
         return torch.cat(found, dim=1).flatten(1, 2).to(torch.int32).cpu().numpy()
 
-    def _join_blocks(self) -> None:
-        """Make one block of all, so that a recording of one of many networks need not look into each."""
-        if len(self.blocks) > 1:
-            self.blocks = [{name: np.concatenate([b[name] for b in self.blocks]) for name in self.blocks[0]}]
-
     def recording(self, network: int, origin: Origin, latest: bool = False) -> Recording:
         """The recording of one of the K networks. `latest` has it hold the first and the latest checkpoint alone, which
         is all that a look during training needs: the checkpoints are most of a recording."""
         self._take_probes()
         self._take_last_gradients()
         self._take_checkpoints()
-        self._join_blocks()
         layers, dtype = len(self.layout.layers), np.dtype(origin.dtype)
         # an interrupt may fall between the end of an epoch and its probe row: then the epoch has not ended
         epochs = min(len(self.epochs), len(self.weight_bins.counts) - 1)
@@ -350,8 +376,10 @@ class Tape:
         checkpoints = [self.checkpoints[0], self.checkpoints[-1]] if latest else self.checkpoints
 
         def by_iteration(name: str, *tail: int) -> Array:
-            parts = [block[name][:, :, network] if tail else block[name][:, network] for block in self.blocks]
-            return np.concatenate([np.zeros((0, *tail)), *parts]).astype(dtype)
+            if not self.rows.filled:
+                return np.zeros((0, *tail), dtype)
+            rows = self.rows.of(name)
+            return (rows[:, :, network] if tail else rows[:, network]).astype(dtype)
 
         def by_layer(name: str, tail: int) -> Array:
             missing = np.full((1, layers, tail), np.nan)
@@ -443,5 +471,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1)
 
 
-def _to_host(values: dict[str, Tensor]) -> dict[str, Array]:
-    return {name: value.detach().cpu().numpy() for name, value in values.items()}
+def _to_host(values: Mapping[str, Tensor | Array]) -> dict[str, Array]:
+    return {
+        name: value.detach().cpu().numpy() if isinstance(value, Tensor) else value for name, value in values.items()
+    }

@@ -32,7 +32,7 @@ from torch import nn
 
 import autograder
 import labkit
-from autograder.questions.layer_statistics import experiments
+from autograder.questions.layer_statistics import classifiers, experiments
 from labkit import plots
 from labkit.losses import mean_cross_entropy
 from labkit.optimizers import RMSprop
@@ -52,13 +52,14 @@ student = "solution"
 ### END SOLUTION
 
 # %% fixed="experiments"
-# Everything that decides your six runs: "sigmoid", "tanh", "relu", and each with "_glorot".
-mine = experiments(student)
-for name, experiment in mine.items():
+# Everything that decides your runs: three classifiers to begin with, and the six that the lab is about, "sigmoid",
+# "tanh", "relu", and each with "_glorot".
+beginning, mine = classifiers(student), experiments(student)
+for name, experiment in (beginning | mine).items():
     print(f"{name:15}{experiment}")
 
 # %% [markdown] fixed="data_text"
-# ## The data and the networks
+# ## The data
 #
 # 1,000 points on two circles, one in the other, with noise. Is a point on the inner one? Straight lines do not tell
 # them apart, a small network does.
@@ -74,8 +75,114 @@ for number, marker in enumerate(("o", "x")):
 axes.legend()
 axes.set(xlabel="x", ylabel="y", aspect="equal", title="Two circles")
 figure.tight_layout()
+
+# %% [markdown] fixed="classifiers_text"
+# ## Three classifiers to begin with
+#
+# The tutorial trains three networks by Keras's defaults: Glorot's weights, Adam, 100 epochs in mini-batches of 32. From
+# the first to the second only the activation changes, from the second to the third only the depth:
+#
+# | | loss | accuracy |
+# |---|---|---|
+# | `one_relu`: one hidden layer of 5 ReLU units | 0.2404 | 0.973 |
+# | `one_sigmoid`: one hidden layer of 5 sigmoid units | 0.6927 | 0.654 |
+# | `three_sigmoid`: three hidden layers of 5 sigmoid units | 0.6922 | 0.533 |
+#
+# That is one run of each, and you cannot get back the high accuracy "by merely adding layers". Do it again: train the
+# three experiments in `beginning` with `labkit.train_many`, which takes a list of experiments and, as `save=`, a list
+# of files, here `"one_relu.safetensors"`, `"one_sigmoid.safetensors"` and `"three_sigmoid.safetensors"`. (A file that
+# already holds this very run is read, not trained again.)
+
+# %% answer="train_classifiers"
+# one_relu, one_sigmoid, three_sigmoid = labkit.train_many(...)
+### BEGIN SOLUTION
+one_relu, one_sigmoid, three_sigmoid = labkit.train_many(
+    list(beginning.values()), save=[f"{name}.safetensors" for name in beginning]
+)
+### END SOLUTION
+
+# %% test="classifiers" points=3
+autograder.check("classifiers")
+
+# %%
+plots.losses([one_relu, one_sigmoid, three_sigmoid])
+
+# %% [markdown] fixed="score_text"
+# **Score them.** Write `score(network, points, labels)`, which gives two numbers: the mean cross-entropy, and the share
+# of the points that are classified right. The network gives one *logit* $z$ for each point (shape `(points, 1)`), and
+# says that the point is on the inner circle (label 1) with the probability $p = 1 / (1 + e^{-z})$; a point counts as
+# classified to be there where $p > 1/2$.
+#
+# Then give two dictionaries with the keys `"one_relu"`, `"one_sigmoid"` and `"three_sigmoid"`:
+#
+# - `scores`: what `score` gives for the trained network, on all 1,000 points. `run.checkpoint(-1)` is a dictionary of a
+#   run's last parameters as arrays; `network.load_state_dict(...)` takes them as tensors.
+# - `last_over_first`: how much larger mean |gradient| of the last layer's weights is than that of the first layer's, at
+#   the very first iteration: row 0 of `run.statistic("abs_mean")`, which has the shape (iterations, layers).
+
+
+# %% answer="score"
+def score(network, points, labels):
+    """The mean cross-entropy, and the share of the points that are classified right."""
+    ### BEGIN SOLUTION
+    logits = network(points)
+    right = (logits[:, 0] > 0) == (labels == 1)
+    return mean_cross_entropy(logits, labels).item(), right.double().mean().item()
+    ### END SOLUTION
+
+
+# %% answer="scores"
+# scores = {"one_relu": (..., ...), "one_sigmoid": (..., ...), "three_sigmoid": (..., ...)}
+# last_over_first = {"one_relu": ..., "one_sigmoid": ..., "three_sigmoid": ...}
+### BEGIN SOLUTION
+scores, last_over_first = {}, {}
+for name, run in {"one_relu": one_relu, "one_sigmoid": one_sigmoid, "three_sigmoid": three_sigmoid}.items():
+    network = labkit.networks.of_experiment(beginning[name])
+    network.load_state_dict({key: torch.tensor(values) for key, values in run.checkpoint(-1).items()})
+    scores[name] = score(network, points, labels)
+    size = run.statistic("abs_mean")[0]
+    last_over_first[name] = size[-1] / size[0]
+    print(f"{name:14} loss {scores[name][0]:.4f}, accuracy {scores[name][1]:.3f}, {last_over_first[name]:.1f}")
+### END SOLUTION
+
+# %% test="scores" points=4
+autograder.check("scores")
+
+# %% [markdown] fixed="patience_text"
+# Is 100 epochs long enough? Here are the two sigmoid networks once more, all as it was, but with steps that are ten
+# times as long.
+
+# %% fixed="longer_steps"
+longer_steps = [beginning[name].replace(learning_rate=0.01) for name in ("one_sigmoid", "three_sigmoid")]
+for run in labkit.train_many(longer_steps, progress=False):
+    print(f"{run.name:22} loss of the last epoch {run.loss[-32:].mean():.4f}, accuracy {run.accuracy[-1]:.3f}")
+
+# %% [markdown] fixed="classifiers_question"
+# **What do these three show?** Compare your losses and accuracies with the tutorial's and with ln 2 = 0.6931, the loss
+# of a network that answers 1/2 to everything. Which of the two numbers tells whether a network has learned? How can an
+# accuracy be well above 1/2 when the loss is that of a coin? And does the vanishing of gradients keep the two sigmoid
+# networks from learning? Use your ratios, and what longer steps did.
+
+# %% [markdown] essay="classifiers_answer" points=3
+### BEGIN SOLUTION
+# *Rubric (1 point each).*
+#
+# 1. *Loss and accuracy, with numbers:* the sigmoid networks' losses are ln 2 but for a few percent, so that p is close
+#    to 1/2 everywhere; accuracy only counts on which side of 1/2 it lies, so it may be 0.5 or 0.8 by the draw, while
+#    the loss stays put (0.654 and 0.533 are two such draws). The loss, or both, tell; on balanced points 1/2 is chance.
+# 2. *Activation and depth, by the ratios:* with ReLU it is about 1, and most runs come to a loss of 0.15 to 0.3 and
+#    above 0.95 (one whose units die stays behind). With one sigmoid layer it is 5 to 20, which is its slope of at most
+#    1/4 and the weights behind it; with three it is hundreds, for each layer takes its factor: there gradients vanish.
+# 3. *And yet both learn:* with steps ten times as long (or ten times the epochs) they usually come above 0.95, three
+#    layers included. Adam divides the size of the gradient out, so that a ratio of hundreds makes the first layer's
+#    gradient small and not its steps: 100 epochs with short steps were too few. That gradients vanish is true, and it
+#    does not follow from these losses; nor do three runs show that layers "merely" added cannot help.
+### END SOLUTION
+
 # %% [markdown] fixed="network_text"
-# The networks have four hidden layers of 5 units and one output, 2-5-5-5-5-1; their layers are called `fc_1` to
+# ## The networks
+#
+# The networks that the lab is about have four hidden layers of 5 units and one output, 2-5-5-5-5-1; their layers are called `fc_1` to
 # `fc_5`. The three of the tutorial start from weights that are drawn from N(0, 1), and are trained by RMSprop in
 # mini-batches of 32. They differ in the activation between the layers. `labkit.networks.of_experiment` builds one at
 # its start, and `mean_cross_entropy(network(points), labels)` is its loss. Networks and points are in 64-bit numbers
@@ -578,5 +685,5 @@ plots.gradient_statistics([sigmoid_glorot, tanh_glorot, relu_glorot], source="fi
 # ## Hand in
 #
 # Restart the kernel, run all cells, and look through the checks once more. Save the notebook. Hand in this folder:
-# the notebook with `own`, `sigmoid`, `tanh`, `relu`, `sigmoid_glorot`, `tanh_glorot` and `relu_glorot` (each
+# the notebook with `one_relu`, `one_sigmoid`, `three_sigmoid`, `own`, `sigmoid`, `tanh`, `relu`, `sigmoid_glorot`, `tanh_glorot` and `relu_glorot` (each
 # `.safetensors`).

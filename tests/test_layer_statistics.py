@@ -27,7 +27,8 @@ QUESTIONS = questionnaire.of(LAB)
 KINDS = {kind.name: kind for kind in LAYERS}
 EDITED = [kind for kind in LAYERS if kind.edits and not kind.copies and not kind.skips]
 FORGED = [kind for kind in LAYERS if kind.forge]
-RUN_CELLS = ("train_three", "train_glorot")
+RUN_CELLS = ("train_classifiers", "train_three", "train_glorot")
+SHOWN = ("bands", "longer_steps")  # train, and decide nothing
 # what running these cells anew depends on; the own loop takes a second
 OWN_LOOP = {"weight_statistics", "gradient_statistics", "train_and_capture"}
 
@@ -61,7 +62,7 @@ def solved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for id, text in cells.items():
-            if id != "bands":
+            if id not in SHOWN:
                 exec(compile(text, id, "exec"), names)
         found = {path.stem: Recording.load(path) for path in folder.glob("*.safetensors")}
         yield Work(cells, folder, names, found)
@@ -99,7 +100,7 @@ def again(solved: Work, kind: Kind, folder: Path, patch: pytest.MonkeyPatch) -> 
         for name in kept:
             shutil.copy(solved.folder / f"{name}.safetensors", folder)
     for id, text in cells.items():
-        if id in ("setup", "experiments", "data", "look", "bands") or (id in RUN_CELLS and id not in edited):
+        if id in ("setup", "experiments", "data", "look", *SHOWN) or (id in RUN_CELLS and id not in edited):
             continue
         if id == "capture" and not own:
             continue
@@ -175,6 +176,7 @@ ODD = (None, "many", [], {}, {"sigmoid": None, "tanh": "x", "relu": []}, np.full
 @pytest.mark.parametrize("value", ODD, ids=lambda value: type(value).__name__)
 def test_values_of_the_wrong_kind_lose_their_points(solved: Work, value: Any) -> None:
     variables = {
+        "scores": ("scores", 1), "last_over_first": ("scores", 1),
         "captured_weights": ("capture", 1), "captured_gradients": ("capture", 1),
         "median_sd": ("truthful_statistic", 1), "visible_share": ("truthful_statistic", 1),
         "hidden_from_mean": ("truthful_statistic", 1), "hidden_from_sd": ("truthful_statistic", 1),

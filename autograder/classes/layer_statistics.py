@@ -13,11 +13,16 @@ from autograder.classes.vanishing_gradients import (
     zeroed,
 )
 from autograder.classroom import Class, Edit, Forge, Kind
+from autograder.questions.layer_statistics import CLASSIFIERS
 from labkit.recording import Recording
 
 # what is written
 
 ESSAYS = {
+    "classifiers_answer": "My two sigmoid networks ended at a loss of {one_sigmoid_loss:.3f} and "
+    "{three_sigmoid_loss:.3f}, where a coin has 0.693, the ReLU network at {one_relu_loss:.3f}. An accuracy "
+    "only counts on which side of 1/2 an answer lies. Behind one layer the ratio was {one_sigmoid_ratio:.0f}, behind "
+    "three {three_sigmoid_ratio:.0f}: only there gradients vanish.",
     "statistic_answer": "I would watch the mean of absolute values. In fc_2 of my tanh network the signed mean shows "
     "only {tanh_visible:.0%} of it, because signs cancel, in fc_5 of my sigmoid network {sigmoid_visible:.0%}, because "
     "all inputs are positive. The S.D. is 0 when all gradients are equal. RMSprop divides by the size of the gradient, "
@@ -38,7 +43,11 @@ def own_numbers(work: Path) -> dict[str, float]:
         for name, run in runs.items()
     }
     size, update = runs["tanh"].statistic("abs_mean"), runs["tanh"].update_norm
+    three = {name: Recording.load(work / f"{name}.safetensors") for name in CLASSIFIERS}
+    start = {name: run.statistic("abs_mean")[0] for name, run in three.items()}
     return {
+        **{f"{name}_loss": run.loss[-32:].mean() for name, run in three.items()},
+        **{f"{name}_ratio": one[-1] / one[0] for name, one in start.items()},
         "tanh_visible": visible["tanh"][1],
         "sigmoid_visible": visible["sigmoid"][4],
         "gradient": size[-320:, 4].mean() / size[:320, 4].mean(),
@@ -50,11 +59,11 @@ def own_numbers(work: Path) -> dict[str, float]:
 
 # the kinds
 
-ALL = {"weight_statistics": 2, "gradient_statistics": 3, "capture": 5, "layer_runs": 3, "truthful_statistic": 4,
-       "seed_band": 4, "shared_optimizer": 3, "layer_gains": 4, "glorot_runs": 4}  # fmt: skip
+ALL = {"classifiers": 3, "scores": 4, "weight_statistics": 2, "gradient_statistics": 3, "capture": 5, "layer_runs": 3,
+       "truthful_statistic": 4, "seed_band": 4, "shared_optimizer": 3, "layer_gains": 4, "glorot_runs": 4}  # fmt: skip
 # what rests on tanh.safetensors, on any recording, and on the seed besides
 TANH = {"layer_runs": 1, "truthful_statistic": 3, "shared_optimizer": 1, "glorot_runs": 1}
-RUNS = TANH | {"capture": 5, "layer_runs": 3, "glorot_runs": 4}
+RUNS = TANH | {"classifiers": 3, "scores": 2, "capture": 5, "layer_runs": 3, "glorot_runs": 4}
 SEED = RUNS | {"seed_band": 2, "layer_gains": 1}
 
 
@@ -73,7 +82,7 @@ def _forged(name: str, forge: Forge, says: str) -> Kind:
 _ANOTHERS = "another student's"
 LAYERS = (
     Kind("complete", {}),
-    Kind("partly done", _without("weight_statistics", "gradient_statistics", "capture"),
+    Kind("partly done", _without("classifiers", "scores", "weight_statistics", "gradient_statistics", "capture"),
          stops_after="train_and_capture"),
     _mistake("signed for absolute", {"gradient_statistics": 1, "capture": 1, "seed_band": 2}, "gradient_statistics",
              "np.abs(g).mean()", "abs(g.mean())", says="cancelled"),
@@ -86,6 +95,14 @@ LAYERS = (
         Edit("student_id", 'student = "{classmate}"', 'student = "{me}"'),)),
     _mistake("no zero_grad", {"capture": 2}, "train_and_capture", "            optimizer.zero_grad()\n", "",
              says="zero_grad"),
+    _mistake("logit for probability", {"scores": 2}, "score", "logits[:, 0] > 0", "logits[:, 0] > 0.5",
+             says="the same as z > 0"),
+    _mistake("number for share", {"scores": 2}, "score", "right.double().mean()", "right.double().sum()",
+             says="not the number"),
+    _mistake("scored before training", {"scores": 1}, "scores", "checkpoint(-1)", "checkpoint(0)",
+             says="checkpoint(-1)"),
+    _mistake("classifiers' first over last", {"scores": 1}, "scores", "size[-1] / size[0]", "size[0] / size[-1]",
+             says="last column over its first"),
     _mistake("sample S.D.", {"weight_statistics": 1, "capture": 1}, "weight_statistics", "w.std()", "w.std(ddof=1)",
              says="n - 1"),
     _mistake("biases too", {"weight_statistics": 2, "capture": 1}, "weight_statistics",

@@ -13,8 +13,8 @@ from autograder.checks import Failed, check
 from autograder.evidence import Evidence
 from autograder.questions.shared import (
     FLOAT32,
-    MEASURED,
     Floats,
+    alike,
     close,
     honest_run,
     keyed,
@@ -27,7 +27,8 @@ from labkit import data, initialisations, replay, theory
 from labkit.experiments import Experiment, experiment
 from labkit.recording import STATISTICS, Recording
 
-ACTIVATIONS = ("sigmoid", "tanh", "relu")  # in the tutorial's order
+CLASSIFIERS = ("one_relu", "one_sigmoid", "three_sigmoid")  # in the tutorial's order
+ACTIVATIONS = ("sigmoid", "tanh", "relu")  # likewise
 GLOROT = tuple(f"{name}_glorot" for name in ACTIVATIONS)
 NETWORKS = ACTIVATIONS + GLOROT
 WIDTHS = (2, 5, 5, 5, 5, 1)
@@ -56,9 +57,16 @@ def experiments(student: str) -> dict[str, Experiment]:
     return {name: e.replace(seed=seed) for name, e in found.items()}
 
 
+def classifiers(student: str) -> dict[str, Experiment]:
+    """The tutorial's first three networks by name, from the student's own seed and on the same points as the six."""
+    seed = experiments(student)["tanh"].seed
+    found = {name: experiment(f"layers/{name}", student or "-") for name in CLASSIFIERS}
+    return {name: e.replace(dtype="float64", seed=seed) for name, e in found.items()}
+
+
 def recordings(student: str) -> dict[str, Asked]:
     """Every recording that the assignment asks for, and which run of the student's own it has to be."""
-    known = experiments(student)
+    known = classifiers(student) | experiments(student)
     own = known["tanh"].replace(epochs=OWN_EPOCHS)
     return {"own": Asked(own), **{name: Asked(e) for name, e in known.items()}}
 
@@ -87,17 +95,6 @@ def _dead(e: Experiment) -> bool:
 # ---- what the checks share
 
 
-def alike(found: Any, expected: Any, what: str, help: str, tolerance: float = MEASURED) -> None:
-    """Raise unless each number agrees within a share of its own size. The sentence does not give the answer away."""
-    want = np.asarray(expected, dtype=np.float64)
-    got = numbers(found, what, want.shape)
-    right = np.abs(got - want) <= tolerance * np.abs(want)
-    if not right.all():
-        first = np.unravel_index(int(np.argmin(right)), right.shape)
-        where = f" at {tuple(int(i) for i in first)}" if want.ndim else ""
-        raise Failed(f"{what} is {got[first]:.4g}{where}, which is not what your runs give", help)
-
-
 def _alike_by_name(evidence: Evidence, variable: str, expected: dict[str, Any], help: str) -> None:
     found = keyed(evidence.value(variable), variable, tuple(expected))
     for name, want in expected.items():
@@ -116,6 +113,105 @@ def _networks(evidence: Evidence) -> list[Network]:
 
 def _layers(n: Network) -> list[tuple[Floats, Floats]]:
     return initialisations.draw(n.widths, n.initialisation, n.gain, n.seed)  # type: ignore[arg-type]
+
+
+# ---- three classifiers
+
+THREE_DIGITS = 6e-4  # room for rounding to them
+UNSURE = 0.1  # at least that share of the points has a logit between 0 and 1/2
+
+
+@check(points=1)
+def one_relu_recorded(evidence: Evidence) -> None:
+    """one_relu.safetensors is the whole training of your own network of one ReLU layer."""
+    run_of(evidence, "one_relu")
+
+
+@check(points=1)
+def one_sigmoid_recorded(evidence: Evidence) -> None:
+    """one_sigmoid.safetensors is the whole training of your own network of one sigmoid layer."""
+    run_of(evidence, "one_sigmoid")
+
+
+@check(points=1)
+def three_sigmoid_recorded(evidence: Evidence) -> None:
+    """three_sigmoid.safetensors is the whole training of your own network of three sigmoid layers."""
+    run_of(evidence, "three_sigmoid")
+
+
+def score_of(layers: replay.Layers, points: Floats, labels: NDArray[np.int64], activation: str) -> tuple[float, float]:
+    """Mean cross-entropy in nats and share classified right, for a network with one output."""
+    e = Experiment().replace(activation=activation)  # nothing else of it is read
+    loss, _ = replay.backpropagate(layers, points, labels, e)
+    right = (_logits(layers, points, activation) > 0) == (labels == 1)
+    return float(loss), float(right.mean())
+
+
+def _logits(layers: replay.Layers, points: Floats, activation: str) -> Floats:
+    _, before, _ = replay.forward(layers, points, Experiment().replace(activation=activation))
+    return before[-1][0]
+
+
+def _score_cases(evidence: Evidence) -> list[tuple[Any, Any, float, float]]:
+    """What score gives, a loss and an accuracy, for networks that nobody has seen; and what it should."""
+    draw, found = evidence.random, []
+    for activation, start in (("sigmoid", "normal"), ("tanh", "glorot_uniform"), ("relu", "normal")):
+        points = draw.uniform(-1.5, 1.5, (60, 2)).astype(np.float32)
+        # one for which it matters that the logit is no probability
+        while True:
+            n = Network((2, 5, 1), activation, start, seed=int(draw.randint(1, 10_000)))
+            z = _logits(_layers(n), points.astype(np.float64), activation)
+            if ((z > 0) & (z < 0.5)).mean() >= UNSURE and np.abs(z).min() > 1e-4:
+                break
+        labels = draw.randint(0, 2, 60)
+        loss, accuracy = two(evidence.call("score", n, Tensor(points), Tensor(labels)), "score")
+        found.append((loss, accuracy, *score_of(_layers(n), points.astype(np.float64), labels, activation)))
+    return found
+
+
+@check(points=1)
+def score_loss(evidence: Evidence) -> None:
+    """score gives the mean cross-entropy of the points."""
+    for found, _, loss, _ in _score_cases(evidence):
+        close(found, loss, "the loss", FLOAT32, "mean_cross_entropy(network(points), labels), as a number.")
+
+
+@check(points=1)
+def score_accuracy(evidence: Evidence) -> None:
+    """score gives the share of the points that are classified right."""
+    help = "p > 1/2 is the same as z > 0: the network gives the logit z. The share, not the number, of the points."
+    for _, found, _, accuracy in _score_cases(evidence):
+        close(found, accuracy, "the accuracy", FLOAT32, help)
+
+
+@check(points=1)
+def scores_at_end(evidence: Evidence) -> None:
+    """scores has the loss and the accuracy of each of the three after its training, on all 1,000 points."""
+    found = keyed(evidence.value("scores"), "scores", CLASSIFIERS)
+    for name, e in classifiers(evidence.student).items():
+        parameters = run_of(evidence, name).checkpoint(-1)
+        layers = [
+            (parameters[f"fc_{k}.weight"].astype(np.float64), parameters[f"fc_{k}.bias"].astype(np.float64))
+            for k in range(1, len(e.widths))
+        ]
+        expected = np.array(score_of(layers, *_points(e), e.activation))
+        given = numbers(found[name], f"scores[{name!r}]", (2,))
+        right = np.abs(given - expected) <= THREE_DIGITS
+        if not right.all():
+            what = ("a loss", "an accuracy")[int(np.argmin(right))]
+            raise Failed(
+                f"scores[{name!r}] has {what} of {given[np.argmin(right)]:.4f}, which is not what your run gives",
+                "score of the network with the parameters of checkpoint(-1), on all 1,000 points.",
+            )
+
+
+@check(points=1)
+def ratios_of_classifiers(evidence: Evidence) -> None:
+    """last_over_first has the ratio of mean |gradient|, last layer to first, at each network's first iteration."""
+    sizes = {name: run_of(evidence, name).statistic("abs_mean")[0].astype(np.float64) for name in CLASSIFIERS}
+    expected = {name: size[-1] / size[0] for name, size in sizes.items()}
+    help = 'Row 0 of statistic("abs_mean"): its last column over its first.'
+    _alike_by_name(evidence, "last_over_first", expected, help)
 
 
 # ---- statistics of the weights
@@ -492,6 +588,10 @@ def final_accuracies(evidence: Evidence) -> None:
 
 QUESTIONS = dict(
     [
+        question("classifiers", "Three classifiers", one_relu_recorded, one_sigmoid_recorded, three_sigmoid_recorded),
+        question(
+            "scores", "What three classifiers learned", score_loss, score_accuracy, scores_at_end, ratios_of_classifiers
+        ),
         question("weight_statistics", "Statistics of the weights", mean_of_weights, sd_of_weights),
         question(
             "gradient_statistics", "Statistics of the gradients", mean_of_gradients, sd_of_gradients, size_of_gradients

@@ -48,6 +48,17 @@ def near(found: Any, expected: float, what: str, help: str = "", tolerance: floa
         raise Failed(f"{what} is {value:.6g}, which is not what your recording gives", help)
 
 
+def alike(found: Any, expected: Any, what: str, help: str, tolerance: float = MEASURED) -> None:
+    """Raise unless each number agrees within a share of its own size. The sentence does not give the answer away."""
+    want = np.asarray(expected, dtype=np.float64)
+    got = numbers(found, what, want.shape)
+    right = np.abs(got - want) <= tolerance * np.abs(want)
+    if not right.all():
+        first = np.unravel_index(int(np.argmin(right)), right.shape)
+        where = f" at {tuple(int(i) for i in first)}" if want.ndim else ""
+        raise Failed(f"{what} is {got[first]:.4g}{where}, which is not what your runs give", help)
+
+
 def all_above_zero(found: Floats, kind: str, words: str) -> None:
     """Raise unless every number is finite and above 0."""
     right = np.isfinite(found) & (found > 0)

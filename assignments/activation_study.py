@@ -6,7 +6,7 @@
 # layers, and logs its gradients to TensorBoard. It sums up that from the last layer to the first the gradient shrinks
 # 30 times with the sigmoid and 6 times with the other two, says why, and finds that leaky ReLU brings nothing. You
 # repeat the experiment and check each of these statements, the way in which the numbers were averaged, the reason that
-# is given, and the code that logged it.
+# is given, the code that logged it, and its list of remedies.
 #
 # **How this notebook works**
 #
@@ -19,7 +19,7 @@
 # - Your id decides your sample of images, your initial weights and the order of your mini-batches.
 # - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`).
 #
-# All trainings together take less than half a minute.
+# All trainings together take about half a minute.
 
 # %% fixed="setup"
 import tempfile
@@ -31,7 +31,7 @@ from torch import nn
 
 import autograder
 import labkit
-from autograder.questions.activation_study import experiments
+from autograder.questions.activation_study import experiments, plain_experiments
 from labkit import ensembles, export, plots
 
 # Networks as small as these are faster on one thread.
@@ -606,8 +606,171 @@ autograder.check("signs")
 # 4. *The slip:* it means the mean absolute *gradient*, over its 13 looks; and it should give how it averaged.
 ### END SOLUTION
 
+# %% [markdown] fixed="plain_text"
+# ## Does a small gradient stop a layer?
+#
+# The tutorial takes it that a layer whose gradient is small hardly learns. How far a layer moves is a matter of the
+# optimiser, too: plain SGD steps by the learning rate times the gradient; Adam, which the tutorial uses, divides by the
+# gradient's size. Here are two networks of four layers, 784-10-10-10-10, trained by plain SGD with a learning rate of
+# 0.1, one with ReLU and one with the sigmoid; and the sigmoid network once more by Adam.
+
+# %% fixed="plain_experiments"
+plain = plain_experiments(student)
+for name, experiment in plain.items():
+    print(f"{name:14}{experiment}")
+
+# %% [markdown] fixed="plain_runs_text"
+# Train the three with `labkit.train(experiment, save=...)`, and save them as `"relu_sgd.safetensors"`,
+# `"sigmoid_sgd.safetensors"` and `"sigmoid_adam.safetensors"`.
+
+# %% answer="plain_runs"
+# relu_sgd, sigmoid_sgd, sigmoid_adam = ...
+### BEGIN SOLUTION
+relu_sgd, sigmoid_sgd, sigmoid_adam = (labkit.train(e, save=f"{name}.safetensors") for name, e in plain.items())
+### END SOLUTION
+
+# %% test="plain_runs" points=3
+autograder.check("plain_runs")
+
+# %%
+plots.accuracy([relu_sgd, sigmoid_sgd, sigmoid_adam])
+
+# %%
+plots.updates(sigmoid_sgd)
+
+# %%
+plots.updates(sigmoid_adam)
+
+# %% [markdown] fixed="moved_text"
+# **How far did each layer move?** Write `moved(before, after)`: two lists of weight matrices (arrays), one for each layer.
+# Give an array with one number for each layer, the length of the change over the length of what there was before:
+#
+# $$\frac{\lVert W_\mathrm{after} - W_\mathrm{before} \rVert}{\lVert W_\mathrm{before} \rVert}$$
+#
+# ($\lVert\cdot\rVert$ is the root of the sum of all squares.) Then give three dictionaries with the keys `"relu_sgd"`,
+# `"sigmoid_sgd"` and `"sigmoid_adam"`:
+#
+# - `moved_by`: four numbers each, how far the training as a whole moved each layer's weights: from `run.checkpoint(0)` to
+#   `run.checkpoint(-1)`, dictionaries of the parameters by name;
+# - `gradient_ratio`: how much of the last layer's gradient the first one has: mean |gradient| of `fc_1` over that of `fc_4`,
+#   each averaged over all iterations (`run.statistic("abs_mean")`);
+# - `step_ratio`: the same of the relative steps: `run.update_norm / run.weight_norm`, both of the shape (iterations,
+#   layers), averaged over all iterations, that of `fc_1` over that of `fc_4`.
+
+
+# %% answer="moved"
+def moved(before, after):
+    """(layers,) the length of each layer's change, over the length of what there was before."""
+    ### BEGIN SOLUTION
+    return np.array([np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in zip(before, after, strict=True)])
+    ### END SOLUTION
+
+
+# %% answer="plain_values"
+# moved_by = {"relu_sgd": ..., "sigmoid_sgd": ..., "sigmoid_adam": ...}
+# gradient_ratio = {"relu_sgd": ..., "sigmoid_sgd": ..., "sigmoid_adam": ...}
+# step_ratio = {"relu_sgd": ..., "sigmoid_sgd": ..., "sigmoid_adam": ...}
+### BEGIN SOLUTION
+moved_by, gradient_ratio, step_ratio = {}, {}, {}
+for name, run in {"relu_sgd": relu_sgd, "sigmoid_sgd": sigmoid_sgd, "sigmoid_adam": sigmoid_adam}.items():
+    start, end = ([run.checkpoint(at)[f"fc_{k}.weight"] for k in range(1, 5)] for at in (0, -1))
+    moved_by[name] = moved(start, end)
+    size, step = run.statistic("abs_mean").mean(axis=0), (run.update_norm / run.weight_norm).mean(axis=0)
+    gradient_ratio[name], step_ratio[name] = size[0] / size[-1], step[0] / step[-1]
+    print(f"{name:14}moved by {moved_by[name].round(3)}, first over last: gradient {gradient_ratio[name]:.3f}, "
+          f"step {step_ratio[name]:.3f}")  # fmt: skip
+### END SOLUTION
+
+# %% test="moved" points=4
+autograder.check("moved")
+
+# %% [markdown] fixed="plain_question"
+# **Explain.** The sigmoid network's gradient vanishes by either optimiser. What does that do to the steps of its first
+# layer by SGD, what by Adam, and what to what the network learns? The tutorial's networks were trained by Adam: what do
+# its figures of mean |gradient| say about how far a layer moves, and what should stand beside them?
+
+# %% [markdown] essay="plain_words" points=3
+### BEGIN SOLUTION
+# *Rubric (1 point each).*
+#
+# 1. *SGD, with numbers:* steps go with the gradient, so that the first layer's relative step is a small part of the
+#    last one's, and the network stays near its plateau; the ReLU network, by the same optimiser, learns.
+# 2. *Adam, with numbers:* the gradient ratio is small as well, and the first layer still steps as far as the last one,
+#    or farther, because each step is divided by the gradient's own size; the network leaves its plateau, late. So
+#    vanishing is still there (what is scaled up is the gradient's direction, and how well that is known), but hidden.
+# 3. *The tutorial:* mean |gradient| under Adam does not say how far a layer moves; the update, or the update over the
+#    weights, should stand beside it (or SGD be used, where both say the same).
+### END SOLUTION
+
+# %% [markdown] fixed="remedies_text"
+# ## The tutorial's list of remedies
+#
+# Before its experiment the tutorial lists five "methods proposed to overcome" the vanishing gradient: *multi-level
+# hierarchy* (train one layer at a time, each with an output layer of its own right behind it, so that a gradient never
+# goes far), *long short-term memory*, *faster hardware*, *residual networks* and *ReLU*. Measure four of them on its own
+# network of six sigmoid layers. (The long short-term memory is for sequences; the lab on recurrent gradients measures
+# that.) `arrives` is a dictionary with five keys, each value mean |gradient| of the *first* weight matrix over that of
+# the *last* one:
+#
+# - `"nothing"`: of `mine["sigmoid"]` before its training, on the first 250 images, as in `start_ratios` (but first over
+#   last);
+# - `"relu"`: of the same with `activation="relu"`;
+# - `"residual"`: of the same with `residual=True`, which adds each hidden layer's input to its output where both have the
+#   same width;
+# - `"hierarchy"`: of the first network of such a hierarchy, one hidden layer and the outputs: `widths=(784, 10, 10)`;
+# - `"hardware"`: what a faster machine buys is more iterations. Of your recording `sigmoid`, the mean of the first layer's
+#   sizes over the last 100 iterations, over that of the last layer's.
+
+# %% answer="remedies"
+# arrives = {"nothing": ..., "relu": ..., "residual": ..., "hierarchy": ..., "hardware": ...}
+### BEGIN SOLUTION
+remedies = {
+    "nothing": mine["sigmoid"],
+    "relu": mine["sigmoid"].replace(activation="relu"),
+    "residual": mine["sigmoid"].replace(residual=True),
+    "hierarchy": mine["sigmoid"].replace(widths=(784, 10, 10)),
+}
+arrives = {}
+for name, experiment in remedies.items():
+    network = labkit.networks.of_experiment(experiment)
+    nn.functional.cross_entropy(network(probe_images), probe_labels).backward()
+    sizes = [p.grad.abs().mean().item() for p in network.parameters() if p.ndim == 2]
+    arrives[name] = sizes[0] / sizes[-1]
+late = sigmoid.statistic("abs_mean")[-100:].mean(axis=0)
+arrives["hardware"] = late[0] / late[-1]
+print({name: f"{share:.2g}" for name, share in arrives.items()})
+### END SOLUTION
+
+# %% test="remedies" points=3
+autograder.check("remedies")
+
+# %% [markdown] fixed="remedies_question"
+# **Which of the five is a remedy?** For each: what does it change, which factor of the product over the layers, and is it
+# a remedy for the gradient or for its consequence? Take "faster hardware" seriously: what does it buy, and how many more
+# iterations would the first layer need by plain SGD, by your numbers? And what would it take for a local gradient to be
+# exactly 1, as the tutorial says of residual networks?
+
+# %% [markdown] essay="remedies_words" points=4
+### BEGIN SOLUTION
+# *Rubric (1 point each).*
+#
+# 1. *ReLU and residual connections act on the product:* ReLU takes its slope of at most 1/4 away (own number: near 1); a
+#    skip adds the identity to each layer's Jacobian, which is then 1 + W s and not 1: with small slopes close to 1, so
+#    that the factors of the first layer and of the outputs are left, which no skip leads around (own number: some tens
+#    of times what arrives without, far from 1); with large slopes it may explode.
+# 2. *Hierarchy and long short-term memory:* the hierarchy shortens the product, at the price that no layer is told what the
+#    layers behind it need; it does not change any factor. The LSTM's cell is the skip connection in time: its factor is
+#    the forget gate.
+# 3. *Faster hardware:* changes no gradient. It buys iterations: by SGD the first layer would need some hundreds or
+#    thousands of times as many for the same way (1 over the own "nothing"); over the training the ratio improves, as the
+#    weights grow ("hardware"), but a constant factor in speed is nothing against what is exponential in the depth.
+# 4. *The difference, said:* three change the gradient, one avoids it, one waits for it; and what else would be on the
+#    list today (initialisation, normalisation, an optimiser that divides by the size).
+### END SOLUTION
+
 # %% [markdown] fixed="hand_in"
 # ## Hand in
 #
 # Restart the kernel, run all cells, and look through the checks once more. Save the notebook. Hand in this folder:
-# the notebook with `sigmoid`, `relu` and `leaky_relu` (each `.safetensors`).
+# the notebook with `sigmoid`, `relu`, `leaky_relu`, `relu_sgd`, `sigmoid_sgd` and `sigmoid_adam` (each
+# `.safetensors`).

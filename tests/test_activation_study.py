@@ -90,12 +90,37 @@ def test_start_ratios_are_those_of_autograd(name):
 
 
 def test_ratios_are_those_of_the_ensembles(solved):
-    for run in solved[1].values():
+    for run in (solved[1][name] for name in asked.ACTIVATIONS):
         found = asked.ratios_of(run.statistic("abs_mean"))
         sizes = ensembles.sizes_over_training(run)
         assert found["ratio_of_means"] == pytest.approx(sizes[-1] / sizes[0], rel=1e-5)
     constant = asked.ratios_of(np.tile([0.5, 1.0, 2.0], (4, 1)))
     assert constant == {"start": 4, "mean_of_ratios": 4, "ratio_of_means": 4}
+
+
+@pytest.mark.parametrize("name", asked.REMEDIES)
+def test_gradients_with_a_remedy_are_those_of_autograd(name):
+    e = asked.experiments("ada")["sigmoid"].replace(**asked.REMEDIES[name])
+    drawn, network = data.of_experiment(e), labkit.networks.of_experiment(e.replace(dtype="float64"))
+    logits = network(torch.from_numpy(drawn.inputs[:250]).double())
+    nn.functional.cross_entropy(logits, torch.from_numpy(drawn.labels[:250])).backward()
+    expected = [p.grad.numpy() for p in network.parameters() if p.ndim == 2]
+    for found, known in zip(asked.weight_gradients(e), expected, strict=True):
+        np.testing.assert_allclose(found, known, rtol=1e-9, atol=1e-15)
+
+
+def test_does_plain_sgd_show_what_adam_hides(solved):
+    """Vanished gradients make short steps by SGD, and none by Adam."""
+    sgd, adam = (solved[1][name] for name in ("sigmoid_sgd", "sigmoid_adam"))
+    for run in (sgd, adam):
+        assert asked.first_over_last(run.statistic("abs_mean")) < 0.1
+    steps = [asked.first_over_last(run.update_norm / run.weight_norm) for run in (sgd, adam)]
+    assert steps[0] < 0.3
+    assert steps[1] > 0.5
+    arrives = solved[0]["arrives"]
+    assert arrives["relu"] > 0.3
+    for remedy in ("relu", "residual", "hierarchy"):
+        assert arrives[remedy] > 20 * arrives["nothing"]
 
 
 @pytest.mark.parametrize("name", asked.ACTIVATIONS)
@@ -274,6 +299,16 @@ MISTAKES = [
     ("signs", {"signs_do_not_matter"}, "positive_but_vanishes = [0.9] * 6", "0.01 or less"),
     ("signs", {"signs_do_not_matter"}, "positive_but_vanishes = [0.0] * 6", "not above 0"),
     ("signs", {"signs_do_not_matter"}, "negative_but_grows = [float('nan')] * 6", "expected are weights"),
+    ("moved", {"moved_function"}, "def moved(a, b): return np.array([np.linalg.norm(y - x) for x, y in zip(a, b)])",
+     "that of the layer before"),
+    ("moved", {"moved_function"}, "def moved(a, b, f=moved): return f(a, b).mean()", "shape"),
+    ("moved", {"moved_by_training"}, "moved_by = {n: m[::-1] for n, m in moved_by.items()}", "checkpoint(-1)"),
+    ("moved", {"gradients_of_plain"}, "gradient_ratio = {n: 1 / r for n, r in gradient_ratio.items()}", "first column"),
+    ("moved", {"steps_of_plain"}, "step_ratio = gradient_ratio", "update_norm / weight_norm"),
+    ("remedies", {"remedies_at_start"}, "arrives = arrives | {'residual': 1.0}", "arrives['residual']"),
+    ("remedies", {"remedies_at_start"}, "arrives = arrives | {'hierarchy': arrives['nothing']}",
+     "arrives['hierarchy']"),
+    ("remedies", {"more_iterations"}, "arrives = arrives | {'hardware': arrives['nothing']}", "last 100 rows"),
 ]  # fmt: skip
 
 
@@ -305,6 +340,11 @@ def weights_as_gradients(run):
      {"relu": lambda r: replace(r, hidden=r.hidden * 0)}, "replay"),
     ("events", {"event_ratio", "event_negative"}, {"leaky_relu": zeroed}, "exactly 0"),
     ("tutorial_log", {"largest_values"}, {"leaky_relu": scaled}, "scaled"),
+    ("plain_runs", {"relu_sgd_recorded"}, {"relu_sgd": zeroed}, "exactly 0"),
+    ("plain_runs", {"sigmoid_sgd_recorded"}, {"sigmoid_sgd": scaled}, "scaled"),
+    ("plain_runs", {"sigmoid_adam_recorded"}, {"sigmoid_adam": shuffled}, "order"),
+    ("moved", {"moved_by_training", "gradients_of_plain", "steps_of_plain"}, {"sigmoid_sgd": scaled}, "scaled"),
+    ("remedies", {"more_iterations"}, {"sigmoid": scaled}, "scaled"),
 ])  # fmt: skip
 def test_does_a_forged_recording_lose_what_rests_on_it(solved, name, loses, forged, words):
     namespace, runs = solved
@@ -330,22 +370,23 @@ def test_is_another_activation_refused(solved, other):
 def test_is_a_value_of_another_kind_a_failure_and_never_a_crash(solved, value):
     variables = ("ratios", "tutorial_ratios", "early_share", "flat_share", "dead_units", "start_ratios",
                  "ratio_band", "event_ratio", "event_negative", "tutorial_logged", "largest", "negative_but_grows",
-                 "positive_but_vanishes")  # fmt: skip
+                 "positive_but_vanishes", "moved_by", "gradient_ratio", "step_ratio", "arrives")  # fmt: skip
     functions = ("leaky", "six_layers", "accuracy", "last_over_first", "flat_and_dead", "wins", "log_values",
-                 "what_is_logged", "chain_slope")  # fmt: skip
+                 "what_is_logged", "chain_slope", "moved")  # fmt: skip
     namespace = solved[0] | dict.fromkeys(variables, value) | dict.fromkeys(functions, lambda *_: value)
     for name in POINTS:
-        runs = {"sigmoid_recorded", "relu_recorded", "leaky_recorded"}
+        runs = {"sigmoid_recorded", "relu_recorded", "leaky_recorded", "relu_sgd_recorded", "sigmoid_sgd_recorded",
+                "sigmoid_adam_recorded"}  # fmt: skip
         assert set(lost(name, namespace, solved[1])) == {one.name for one in questionnaire.of(LAB)[name].checks} - runs
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", {}, [[1.0]]])
 def test_is_a_value_of_another_kind_within_a_dictionary_a_failure(solved, value):
     names = ("ratios", "tutorial_ratios", "flat_share", "dead_units", "start_ratios", "ratio_band", "tutorial_logged",
-             "largest")  # fmt: skip
+             "largest", "moved_by", "arrives")  # fmt: skip
     namespace = solved[0] | {name: dict.fromkeys(solved[0][name], value) for name in names}
     assert "start_ratios" in lost("seeds", namespace, solved[1])
-    for name in ("ratios", "flat_units", "tutorial_log"):
+    for name in ("ratios", "flat_units", "tutorial_log", "remedies"):
         assert len(lost(name, namespace, solved[1])) >= 2
 
 
@@ -366,7 +407,7 @@ def test_is_each_kinds_edit_in_the_solution(tmp_path):
 
 
 EDITED = [kind for kind in ACTIVATIONS if kind.edits and not (kind.copies or kind.skips)]
-TAKE_LONG = ("activation_runs", "start_ratios", "trained_seeds", "read_back")
+TAKE_LONG = ("activation_runs", "plain_runs", "start_ratios", "trained_seeds", "read_back")
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero")  # some mistakes do

@@ -13,6 +13,7 @@ from autograder.classes.vanishing_gradients import (
     zeroed,
 )
 from autograder.classroom import Class, Edit, Forge, Kind
+from autograder.questions.activation_study import PLAIN, first_over_last
 from labkit.recording import Recording
 
 # what is written
@@ -27,6 +28,11 @@ ESSAYS = {
     "audit_words": "It logged the gradients twice, once as weights: value by value they are the same. My weights of "
     "fc_4 reach to {weights:.2f}, the gradients to {gradients:.3f}. About half of the weights are below 0, and a "
     "chain of six weights of -6 explodes: the size counts, not the sign.",
+    "plain_words": "By SGD my sigmoid network's first layer stepped {sgd_step:.3f} times as far as its last, by Adam "
+    "{adam_step:.1f} times, although its gradient was {adam_gradient:.3f} of the last one's: Adam divides by the size. "
+    "ReLU by SGD came to {relu_sgd:.2f}, sigmoid to {sigmoid_sgd:.2f}.",
+    "remedies_words": "ReLU and residual connections change the factors, a hierarchy makes the product short, an LSTM "
+    "is a skip in time. Faster hardware changes no gradient; at the end of my training {hardware:.3f} arrived.",
 }
 
 
@@ -42,18 +48,32 @@ def own_numbers(work: Path) -> dict[str, float]:
         "leaky_accuracy": leaky.accuracy[-1],
         "weights": abs(leaky.checkpoint(-1)["fc_4.weight"]).max(),
         "gradients": leaky.probe_statistic("abs_max")[-1, 3],
+        "hardware": first_over_last(sizes["sigmoid"][-100:]),
+        **_of_plain(work),
+    }
+
+
+def _of_plain(work: Path) -> dict[str, float]:
+    relu, sgd, adam = (Recording.load(work / f"{name}.safetensors") for name in PLAIN)
+    return {
+        "sgd_step": first_over_last(sgd.update_norm / sgd.weight_norm),
+        "adam_step": first_over_last(adam.update_norm / adam.weight_norm),
+        "adam_gradient": first_over_last(adam.statistic("abs_mean")),
+        "relu_sgd": relu.accuracy[-1],
+        "sigmoid_sgd": sgd.accuracy[-1],
     }
 
 
 # the kinds
 
 ALL = {"six_layers": 3, "accuracy": 2, "activation_runs": 3, "last_over_first": 3, "ratios": 3, "flat_units": 4,
-       "seeds": 3, "log_values": 3, "events": 2, "tutorial_log": 4, "signs": 2}  # fmt: skip
+       "seeds": 3, "log_values": 3, "events": 2, "tutorial_log": 4, "signs": 2, "plain_runs": 3, "moved": 4,
+       "remedies": 3}  # fmt: skip
 # what rests on one recording, and on any
-SIGMOID = {"activation_runs": 1, "ratios": 3, "flat_units": 2}
+SIGMOID = {"activation_runs": 1, "ratios": 3, "flat_units": 2, "remedies": 1}
 LEAKY = {"activation_runs": 1, "ratios": 3, "flat_units": 2, "events": 2, "tutorial_log": 1}
-RUNS = LEAKY | {"activation_runs": 3}
-SEED = RUNS | {"seeds": 2}
+RUNS = LEAKY | {"activation_runs": 3, "plain_runs": 3, "moved": 3, "remedies": 1}
+SEED = RUNS | {"seeds": 2, "remedies": 3}
 
 
 def _without(*questions: str) -> dict[str, float]:
@@ -81,7 +101,7 @@ ACTIVATIONS = (
     _mistake("error-raising", {"events": 2}, "events", ('curves["gradient_abs_mean/fc_6"]', 'curves["mean_6"]')),
     Kind("infinite loop", {"seeds": 2}, (Edit("start_ratios", "for k in range(12):", "k = 0\n    while k < 12:"),),
          skips=("start_ratios",)),
-    Kind("fabricated numbers", LEAKY | {"activation_runs": 2}, forge=smoothed,
+    Kind("fabricated numbers", LEAKY | {"activation_runs": 2, "remedies": 1}, forge=smoothed,
          forged=("sigmoid", "leaky_relu"), says="replay"),
     Kind("copied, own id typed in", RUNS, copies=True, says=_ANOTHERS, edits=(
         Edit("student_id", 'student = "{classmate}"', 'student = "{me}"'),)),
@@ -133,7 +153,21 @@ ACTIVATIONS = (
     _mistake("slope of the weight's sign", {"signs": 1}, "signs", ("weight * h > 0", "weight > 0"),
              says="Go along the chain"),
     _mistake("small and below 0", {"signs": 1}, "signs", ("[-6.0] * 6", "[-0.5] * 6"), says="size of 100"),
-    Kind("half done", {"log_values": 3, "events": 2, "tutorial_log": 4, "signs": 2}, stops_after="seeds_words"),
+    _mistake("of the end alone", {"moved": 2}, "moved", ("norm(b - a) / np.linalg.norm(a)",
+             "norm(b - a) / np.linalg.norm(b)"), says="of the layer before"),
+    _mistake("the step before the last", {"moved": 1}, "plain_values", ("for at in (0, -1)", "for at in (-2, -1)"),
+             says="checkpoint(0)"),
+    _mistake("mean of ratios", {"moved": 1}, "plain_values",
+             ('size, step = run.statistic("abs_mean").mean(axis=0)',
+              'size, step = [(lambda g: (g[:, 0] / g[:, -1]).mean())(run.statistic("abs_mean")), 1]'),
+             says="over its rows first"),
+    _mistake("steps, not relative", {"moved": 1}, "plain_values", ("(run.update_norm / run.weight_norm)",
+             "run.update_norm"), says="update_norm / weight_norm"),
+    _mistake("last over first again", {"remedies": 2}, "remedies", ("sizes[0] / sizes[-1]", "sizes[-1] / sizes[0]"),
+             says="the first over the last"),
+    _mistake("all iterations", {"remedies": 1}, "remedies", ("[-100:]", ""), says="The last 100 rows"),
+    Kind("half done", {"log_values": 3, "events": 2, "tutorial_log": 4, "signs": 2, "plain_runs": 3, "moved": 4,
+                       "remedies": 3}, stops_after="seeds_words"),
     Kind("copied, classmate's id", SEED, copies=True, says=_ANOTHERS),
     Kind("classmate's recording", SIGMOID, borrows=("sigmoid",), says=_ANOTHERS),
     _forged("invented numbers", invented, "replay"),

@@ -1,5 +1,6 @@
 """The questions of the activation study, in the notebook's order."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from autograder.evidence import Evidence
 from autograder.questions.shared import (
     FLOAT32,
     Floats,
+    alike,
     close,
     honest_run,
     keyed,
@@ -38,6 +40,13 @@ EVENTS = 300  # iterations of the run that goes to TensorBoard and back
 FLAT = 0.05  # a sigmoid is saturated within this of 0 or of 1
 RATIOS = ("start", "mean_of_ratios", "ratio_of_means")
 LOGGED = ("weights", "gradients", "neither")
+PLAIN = {"relu_sgd": "relu_sgd", "sigmoid_sgd": "sigmoid_sgd", "sigmoid_adam": "sigmoid"}  # of vanishing/
+REMEDIES: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "relu": {"activation": "relu"},
+    "residual": {"residual": True},
+    "hierarchy": {"widths": (784, 10, 10)},
+}
 LARGE, SMALL = 100.0, 0.01  # slopes of a chain that has exploded, and of one that has vanished
 _SIZE = STATISTICS.index("abs_mean")
 
@@ -63,9 +72,14 @@ def _experiment(name: str, student: str) -> Experiment:
     return experiment(f"activations/{name}", student or "-").replace(data="digits", observations=3000, pool=10_000)
 
 
+def plain_experiments(student: str) -> dict[str, Experiment]:
+    """The first lab's networks of four layers by plain SGD, and the sigmoid one by Adam, in the seed's own size."""
+    return {name: experiment(f"vanishing/{of}", student or "-") for name, of in PLAIN.items()}
+
+
 def recordings(student: str) -> dict[str, Asked]:
     """Every recording that the assignment asks for, and which run of the student's own it has to be."""
-    return {name: Asked(e) for name, e in experiments(student).items()}
+    return {name: Asked(e) for name, e in (experiments(student) | plain_experiments(student)).items()}
 
 
 def run_of(evidence: Evidence, name: str) -> Recording:
@@ -571,6 +585,130 @@ def signs_do_not_matter(evidence: Evidence) -> None:
         raise Failed(f"the slope of positive_but_vanishes is {slope:.3g}, expected is {SMALL:g} or less")
 
 
+# ---- by plain SGD
+
+
+@check(points=1)
+def relu_sgd_recorded(evidence: Evidence) -> None:
+    """relu_sgd.safetensors is the whole training of your own ReLU network by plain SGD."""
+    run_of(evidence, "relu_sgd")
+
+
+@check(points=1)
+def sigmoid_sgd_recorded(evidence: Evidence) -> None:
+    """sigmoid_sgd.safetensors is the whole training of your own sigmoid network by plain SGD."""
+    run_of(evidence, "sigmoid_sgd")
+
+
+@check(points=1)
+def sigmoid_adam_recorded(evidence: Evidence) -> None:
+    """sigmoid_adam.safetensors is the whole training of the same network by Adam."""
+    run_of(evidence, "sigmoid_adam")
+
+
+def moved(before: list[Floats], after: list[Floats]) -> Floats:
+    """(L,) length of each layer's change over that of what there was before."""
+    return np.array([np.linalg.norm(b - a) / np.linalg.norm(a) for a, b in zip(before, after, strict=True)])
+
+
+@check(points=1)
+def moved_function(evidence: Evidence) -> None:
+    """moved gives, for each layer, the length of the change over the length of what there was before."""
+    draw = evidence.random
+    for widths in ((7, 5, 4), (30, 10, 10, 10), (3, 2)):
+        shapes = list(zip(widths[1:], widths, strict=False))
+        before = [draw.standard_normal(shape) * draw.uniform(0.1, 3) for shape in shapes]
+        after = [w + draw.standard_normal(w.shape) * draw.uniform(0.01, 2) for w in before]
+        help = "np.linalg.norm of the difference over that of the layer before; one number for each layer."
+        close(evidence.call("moved", before, after), moved(before, after), "moved(before, after)", FLOAT32, help)
+
+
+def _of_plain(evidence: Evidence, variable: str, measure: Callable[[Recording], Any], help: str) -> None:
+    found = keyed(evidence.value(variable), variable, tuple(PLAIN))
+    for name in PLAIN:
+        alike(found[name], measure(run_of(evidence, name)), f"{variable}[{name!r}]", help)
+
+
+def way_of(recording: Recording) -> Floats:
+    """(L,) how far a training as a whole moved each layer's weights."""
+    start, end = ([recording.checkpoint(at)[f"{name}.weight"] for name in recording.layers] for at in (0, -1))
+    return moved([w.astype(np.float64) for w in start], [w.astype(np.float64) for w in end])
+
+
+def first_over_last(values: NDArray[Any]) -> float:
+    """Of values (iterations, layers), averaged over the iterations."""
+    means = values.astype(np.float64).mean(axis=0)
+    return float(means[0] / means[-1])
+
+
+@check(points=1)
+def moved_by_training(evidence: Evidence) -> None:
+    """moved_by has how far each training moved the weights of each layer."""
+    help = "moved of the four weight matrices of checkpoint(0), and those of checkpoint(-1)."
+    _of_plain(evidence, "moved_by", way_of, help)
+
+
+@check(points=1)
+def gradients_of_plain(evidence: Evidence) -> None:
+    """gradient_ratio has mean |gradient| of the first layer over that of the last, averaged over all iterations."""
+    help = 'The mean of statistic("abs_mean") over its rows first, then its first column over its last.'
+    _of_plain(evidence, "gradient_ratio", lambda run: first_over_last(run.statistic("abs_mean")), help)
+
+
+@check(points=1)
+def steps_of_plain(evidence: Evidence) -> None:
+    """step_ratio has the same of the steps, each over the size of the layer's weights."""
+    help = "update_norm / weight_norm, its mean over the rows, then the first column over the last."
+    _of_plain(evidence, "step_ratio", lambda run: first_over_last(run.update_norm / run.weight_norm), help)
+
+
+# ---- remedies
+
+
+def weight_gradients(e: Experiment) -> list[Floats]:
+    """dloss/dW of each layer of a perceptron, with skip connections or without, at its start on the probe batch."""
+    drawn, parameters = data.of_experiment(e), initialisations.named(e)
+    x, labels = drawn.inputs[:PROBE].reshape(PROBE, -1).astype(np.float64), drawn.labels[:PROBE]
+    entering, slopes, skipped, matrices = [], [], [], []
+    for k in range(1, len(e.widths)):
+        entering.append(x)
+        matrices.append(parameters[f"fc_{k}.weight"])
+        z = x @ matrices[-1].T + parameters[f"fc_{k}.bias"]
+        h = theory.value(e.activation, z, e.slope)
+        slopes.append(theory.slope(e.activation, z, e.slope))
+        skipped.append(e.residual and h.shape == x.shape)
+        x = h + x if skipped[-1] else h
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    delta = (p / p.sum(axis=1, keepdims=True) - np.eye(e.widths[-1])[labels]) / PROBE
+    found = [delta.T @ entering[-1]]
+    back = delta @ matrices[-1]
+    for k in range(len(matrices) - 2, -1, -1):
+        delta = back * slopes[k]
+        found.append(delta.T @ entering[k])
+        back = delta @ matrices[k] + (back if skipped[k] else 0)
+    return found[::-1]
+
+
+@check(points=2)
+def remedies_at_start(evidence: Evidence) -> None:
+    """arrives has what of the last layer's mean |gradient| the first one has, before training, with each remedy."""
+    found = keyed(evidence.value("arrives"), "arrives", (*REMEDIES, "hardware"))
+    help = "The network of mine['sigmoid'] with that field replaced, on its first 250 images; the first over the last."
+    for name, changes in REMEDIES.items():
+        gradients = weight_gradients(experiments(evidence.student)["sigmoid"].replace(**changes))
+        expected = np.abs(gradients[0]).mean() / np.abs(gradients[-1]).mean()
+        near(found[name], float(expected), f"arrives[{name!r}]", help)
+
+
+@check(points=1)
+def more_iterations(evidence: Evidence) -> None:
+    """arrives["hardware"] has the same at the end of your sigmoid network's training."""
+    found = keyed(evidence.value("arrives"), "arrives", (*REMEDIES, "hardware"))
+    sizes = run_of(evidence, "sigmoid").gradient[-EPOCH:, :, _SIZE]
+    help = 'The last 100 rows of sigmoid.statistic("abs_mean"): the mean of the first column over that of the last.'
+    near(found["hardware"], first_over_last(sizes), "arrives['hardware']", help)
+
+
 QUESTIONS = dict(
     [
         question("six_layers", "Six layers by hand", leaky_by_hand, six_layers_in_order, six_layers_start),
@@ -591,5 +729,15 @@ QUESTIONS = dict(
             largest_values,
         ),
         question("signs", "Does the sign matter?", chain_function, signs_do_not_matter),
+        question("plain_runs", "By plain SGD", relu_sgd_recorded, sigmoid_sgd_recorded, sigmoid_adam_recorded),
+        question(
+            "moved",
+            "How far did each layer move?",
+            moved_function,
+            moved_by_training,
+            gradients_of_plain,
+            steps_of_plain,
+        ),
+        question("remedies", "The list of remedies", remedies_at_start, more_iterations),
     ]
 )

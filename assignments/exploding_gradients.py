@@ -17,7 +17,7 @@
 # - Your id decides your sample of images, your initial weights and the order of your mini-batches.
 # - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`).
 #
-# All trainings together take less than half a minute.
+# All trainings together take about half a minute.
 
 # %% fixed="setup"
 import numpy as np
@@ -414,7 +414,8 @@ plots.losses([clipped, mended])
 #
 # A widely read tutorial shows exploding gradients and their remedy like this. It trains a *linear* network of 21 hidden
 # layers (Keras's Dense layers, so Glorot's uniform weights) by Adam, and once more with `clipnorm=1.0`. **After** each
-# epoch it computes the gradients of the loss anew, by a tape, and plots the norm of each layer's. It says: without
+# epoch it computes the gradients of the loss anew, by a tape, and plots the norm of each layer's. (Its listing does not
+# run: a bracket is missing, and the function that computes the norms is called and never defined.) It says: without
 # clipping "there is a exploding in gradient in 3rd epoch", with clipping "these are just gradual fluctuations".
 #
 # Train both at a smaller size: `linear` and `linear_clipped`, with `save="linear.safetensors"` and
@@ -526,10 +527,104 @@ autograder.check("tutorial_histogram")
 # %%
 plots.weight_histograms(stuck)
 
+# %% [markdown] fixed="conv_text"
+# ## The tutorial's other remedy
+#
+# Against vanishing the tutorial changes everything at once: convolutions for layers, ReLU, He's weights, batch
+# normalisation and residual blocks, `exploding/residual_conv`. Its accuracy is drawn on an axis from 0.90 to 1, "hence
+# proving us that there is very less vanishing gradient problem". Yours is smaller: 500 digits, an eighth of the
+# channels, 3 epochs.
+#
+# **He's weights.** A unit of a convolution sums over all channels of a small square of its input, with filters of
+# $c \times s \times s$ weights for $c$ channels. Which standard deviation do He's weights have there? (Your
+# `weight_sd` with a gain of 1, and the right number of inputs.) Write `he_sd(channels, side)`. Then give `shrinks`: a deep
+# network has nine convolutions of 3 x 3 filters, whose inputs have 64, 128, 128, 256, 256, 512, 512, 512 and 512 channels.
+# By which factor is the size of a gradient that has passed all nine smaller, if their filters were drawn with a standard
+# deviation of 0.01 and not with He's?
+
+
+# %% answer="he_sd"
+def he_sd(channels, side):
+    """The standard deviation of He's weights in filters of channels x side x side."""
+    ### BEGIN SOLUTION
+    return (2 / (channels * side**2)) ** 0.5
+    ### END SOLUTION
+
+
+# shrinks = ...
+### BEGIN SOLUTION
+shrinks = np.prod([he_sd(channels, 3) / 0.01 for channels in (64, 128, 128, 256, 256, 512, 512, 512, 512)])
+### END SOLUTION
+
+# %% test="he_weights" points=2
+autograder.check("he_weights")
+
+# %% fixed="conv_experiment"
+conv_experiment = labkit.experiment("exploding/residual_conv", student).replace(
+    **(smaller | {"observations": 500}), widths=(1, 8, 8, 8, 16, 16, 32, 32, 10), dtype="float64"
+)
+print(labkit.networks.of_experiment(conv_experiment))
+
+# %% [markdown] fixed="conv_values_text"
+# Train it as `conv`, with `save="conv.safetensors"`, and give
+#
+# - `sd_over_he`: for each convolution of a block, `block_1.conv_1` to `block_6.conv_2`, twelve numbers in this order: the
+#   standard deviation of its filters before the training (`conv.checkpoint(0)["block_1.conv_1.weight"]`) over that of your
+#   `he_sd`;
+# - `first_over_last = {"stuck": ..., "conv": ...}`: the norm of the gradient of the first weights over that of the last
+#   ones, before the training: row 0 of `probe_statistic("norm")`, its first column over its last;
+# - `reached = {"stuck": ..., "conv": ...}`: the accuracy at the end, the last value of `.accuracy`.
+
+# %% answer="conv_values"
+# conv = labkit.train(...)
+# sd_over_he = [...]
+# first_over_last = {"stuck": ..., "conv": ...}
+# reached = {"stuck": ..., "conv": ...}
+### BEGIN SOLUTION
+conv = labkit.train(conv_experiment, save="conv.safetensors")
+filters = [conv.checkpoint(0)[f"block_{k}.conv_{n}.weight"] for k in range(1, 7) for n in (1, 2)]
+sd_over_he = [float(w.std() / he_sd(w.shape[1], w.shape[2])) for w in filters]
+first_over_last, reached = {}, {}
+for name, run in (("stuck", stuck), ("conv", conv)):
+    norm = run.probe_statistic("norm")[0]
+    first_over_last[name], reached[name] = norm[0] / norm[-1], run.accuracy[-1]
+print(np.round(sd_over_he, 2), first_over_last, reached)
+### END SOLUTION
+
+# %% test="conv_values" points=4
+autograder.check("conv_values")
+
+# %%
+plots.accuracy([stuck, conv])
+
+# %%
+plots.gradient_sizes(conv)
+
+# %% [markdown] fixed="conv_question"
+# **Does the accuracy prove it?** What do your numbers say about the gradient of the residual network, and how do you know
+# it from them rather than from the accuracy? Five things were changed at once: which of them act on the gain, by what you
+# measured with the dial, and what would you train to tell which of them was needed?
+
+# %% [markdown] essay="conv_words" points=3
+### BEGIN SOLUTION
+# *Rubric (1 point each).*
+#
+# 1. *The gradient, with numbers:* of the sigmoid network's last gradient a tiny part reaches the first layer (own number,
+#    many orders of magnitude), of the residual network's a size like the last one's (own number). That is measured; an
+#    accuracy says that a network learns, and not why: it may rise with vanished gradients (Adam), and stay low without.
+# 2. *What acts on the gain:* ReLU's slope with He's weights gives 1 in each convolution, at the start (own sd_over_he: 1
+#    but for the draw); normalisation takes the weights' scale out; the skip adds 1. Convolutions do not act on it.
+#    An sd of 0.01 in He's place would cost a factor of 17,000 over nine layers.
+# 3. *How to tell:* change one at a time, with the rest as it is (an ablation), over several seeds, and record the gradient
+#    per layer. Each may be enough by itself, so that taking one away shows nothing: add them one at a time, too. And
+#    draw the axis from 0 or from chance, with the sigmoid network beside it.
+### END SOLUTION
+
 # %% [markdown] fixed="audit_question"
 # **Write the report.** Why could clipping not show in the tutorial's plot of gradient norms, whatever it did? If the
-# linear network does not explode at its start, what makes its loss jump? What do the 11.2 % and the histogram really
-# show? Say for each claim what you measured and what the tutorial should have plotted instead.
+# linear network does not explode at its start, what makes its loss jump? The tutorial names "the exponential function in
+# ReLU activation" as a cause, "due to their derivative becoming large as input values increase": is that so? What do the
+# 11.2 % and the histogram really show? Say for each claim what you measured and what the tutorial should have plotted instead.
 
 # %% [markdown] essay="audit_words" points=4
 ### BEGIN SOLUTION
@@ -540,7 +635,8 @@ plots.weight_histograms(stuck)
 #    1, the used ones never are). It should have recorded what the optimiser used, and before it, at every iteration.
 # 2. *Cause:* the gain at the start is near 1, nothing explodes from layer to layer; Adam's steps are too long for 22
 #    layers whose product is the function: a learning-rate instability. A smaller learning rate mends it; with Adam,
-#    clipping hardly changes the size of a step, which is nearly independent of the gradient's.
+#    clipping hardly changes the size of a step, which is nearly independent of the gradient's. And no exponential is in
+#    a ReLU: its slope is 0 or 1 for every input, so it makes nothing explode that the weights do not.
 # 3. *11.2 %:* the share of the most frequent class (6742 of 60,000), and the plateau of the loss is the entropy of the
 #    classes, 2.301: the network has learned how frequent classes are, and nothing about images.
 # 4. *Histogram:* it shows weights, not gradients; the edges at 0.1 are Glorot's (0.108). The gradients of early layers
@@ -551,5 +647,5 @@ plots.weight_histograms(stuck)
 # ## Hand in
 #
 # Restart the kernel, run all cells, and look through the checks once more. Save the notebook. Hand in this folder:
-# the notebook with `half`, `one`, `two`, `loud`, `clipped`, `mended`, `linear`, `linear_clipped` and `stuck` (each
-# `.safetensors`).
+# the notebook with `half`, `one`, `two`, `loud`, `clipped`, `mended`, `linear`, `linear_clipped`, `stuck` and `conv`
+# (each `.safetensors`).

@@ -356,6 +356,16 @@ def test_the_table_of_labs_has_their_points(source: Path) -> None:
     assert f"| `{source.stem}` | {machine} + {person} |" in (ROOT / "README.md").read_text()
 
 
+def test_no_two_labs_have_a_question_of_one_name() -> None:
+    """`autograder.check(name)` finds the lab by it."""
+    from autograder import questionnaire
+
+    labs = [path.stem for path in sorted((ROOT / "assignments").glob("*.py")) if path.stem != "nbgrader_config"]
+    names = [name for lab in labs for name in questionnaire.of(lab)]
+    assert len(labs) == 5
+    assert sorted(names) == sorted(set(names))
+
+
 # ---- and does each check see a mistake?
 
 

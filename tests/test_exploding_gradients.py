@@ -65,6 +65,7 @@ def test_are_the_runs_of_the_notebook_those_that_are_asked_for(solved):
     assert runs["linear"] == namespace["linear_experiment"]
     assert runs["linear_clipped"] == namespace["linear_clipped_experiment"]
     assert runs["stuck"] == namespace["stuck_experiment"]
+    assert runs["conv"] == namespace["conv_experiment"]
 
 
 # gains by another way
@@ -193,6 +194,14 @@ MISTAKES = [
     ("majority", {"majority_accuracy", "majority_loss"}, "def majority(x): return 0.1", "two things"),
     ("tutorial_histogram", {"keras_edge"}, "keras_edge = 0.1", "eq. 16"),
     ("tutorial_histogram", {"widest"}, "widest = {**widest, 'gradients': widest['weights']}", "widest['gradients']"),
+    ("he_weights", {"he_of_filters"}, "def he_sd(c, s): return (2 / (c * s)) ** 0.5", "side squared"),
+    ("he_weights", {"he_of_filters"}, "def he_sd(c, s): return 2 / (c * s**2)", "he_sd("),
+    ("he_weights", {"shrinks_by"}, "shrinks = 1 / shrinks", "he_sd / 0.01"),
+    ("he_weights", {"shrinks_by"}, "shrinks = shrinks * 0.0589 / 0.01", "nine factors"),
+    ("conv_values", {"filters_over_he"}, "sd_over_he = sd_over_he[::-1]", "at (0,)"),
+    ("conv_values", {"filters_over_he"}, "sd_over_he = [s**2 for s in sd_over_he]", "weights.std()"),
+    ("conv_values", {"first_over_last"}, "first_over_last = {n: 1 / r for n, r in first_over_last.items()}", "row 0"),
+    ("conv_values", {"accuracies"}, "reached = {n: 0.99 for n in reached}", "recording.accuracy"),
 ]  # fmt: skip
 
 
@@ -216,6 +225,7 @@ def test_does_a_planted_mistake_lose_its_own_checks(solved, name, loses, written
     ("tutorial_norms", {"tutorial_norms"}, {"linear_clipped": lambda r: replace(r, clip_factor=r.clip_factor * 0 + 1)},
      "replay"),
     ("tutorial_histogram", {"widest"}, {"stuck": zeroed}, "exactly 0"),
+    ("conv_values", {"conv_recorded", "filters_over_he", "first_over_last", "accuracies"}, {"conv": scaled}, "scaled"),
 ])  # fmt: skip
 def test_does_a_forged_recording_lose_what_rests_on_it(solved, name, loses, forged, words):
     namespace, runs = solved
@@ -255,12 +265,13 @@ def test_does_batch_normalisation_mend_it_as_well(solved):
 def test_is_a_value_of_another_kind_a_failure_and_never_a_crash(solved, value):
     variables = ("gain_of_z", "gain_of_weights", "inside_band", "norm_after", "cosine", "largest_norm", "widest",
                  "gain_of_clipped", "gain_with_half", "gain_with_two", "matrix_norm", "keras_edge",
-                 "linear_gain")  # fmt: skip
-    functions = ("weight_sd", "backward_gain", "clip_by_norm", "clip_each_by_norm", "clip_by_value", "majority")
+                 "linear_gain", "shrinks", "sd_over_he", "first_over_last", "reached")  # fmt: skip
+    functions = ("weight_sd", "backward_gain", "clip_by_norm", "clip_each_by_norm", "clip_by_value", "majority",
+                 "he_sd")  # fmt: skip
     namespace = solved[0] | dict.fromkeys(variables, value) | dict.fromkeys(functions, lambda *_: value)
     for name in POINTS:
         runs = {"half_recorded", "one_recorded", "two_recorded", "linear_recorded", "linear_clipped_recorded",
-                "stuck_recorded", "loud_explodes", "clipped_is_finite", "loud_is_mended"}  # fmt: skip
+                "stuck_recorded", "conv_recorded", "loud_explodes", "clipped_is_finite", "loud_is_mended"}  # fmt: skip
         assert set(lost(name, namespace, solved[1])) == {one.name for one in questionnaire.of(LAB)[name].checks} - runs
 
 
@@ -299,6 +310,14 @@ def test_does_each_kind_lose_exactly_its_own_points(graded, kind):
 
 
 def test_experiments_stay_small():
-    for entry in asked.recordings("ada").values():
+    for name, entry in asked.recordings("ada").items():
         e: Experiment = entry.experiment
-        assert (e.data, e.observations, max(e.widths[1:])) == ("digits", 2000, asked.UNITS)
+        size = ("digits", 500, 32) if name == "conv" else ("digits", 2000, asked.UNITS)
+        assert (e.data, e.observations, max(e.widths[1:])) == size
+
+
+def test_he_weights_are_torchs():
+    for channels, side in ((1, 7), (64, 3), (13, 5)):
+        filters = torch.empty(400, channels, side, side)
+        nn.init.kaiming_normal_(filters, generator=torch.Generator().manual_seed(0))
+        assert asked.he_sd(channels, side) == pytest.approx(float(filters.std()), rel=0.03)

@@ -7,6 +7,7 @@ import numpy as np
 
 from autograder.classes.vanishing_gradients import smoothed, zeroed
 from autograder.classroom import Class, Edit, Kind
+from autograder.questions.exploding_gradients import SEVERAL
 from labkit.recording import Recording
 
 ESSAYS = {
@@ -16,13 +17,20 @@ ESSAYS = {
     "{clipped_end:.0f}: the gain stays. Normalisation takes it away, residual connections add 1 to it.",
     "audit_words": "The norms were computed anew after each epoch, before any clipping: mine reach {tutorial:.1f} "
     "there, those that were used never pass 1. The histogram shows weights, and 11.2 % is the share of the ones.",
+    "conv_words": "In my sigmoid network {stuck_share:.1g} of the last gradient reached the first layer, in the "
+    "residual one {conv_share:.2g}; that it came to {conv_accuracy:.2f} does not show it. ReLU with He's weights, "
+    "normalisation and the skip each act on the gain, so I would add them one at a time.",
 }
 
 
 def own_numbers(work: Path) -> dict[str, float]:
     """What a student quotes from the own recordings."""
     runs = {name: Recording.load(work / f"{name}.safetensors") for name in ("half", "two", "clipped", "linear_clipped")}
+    stuck, conv = (Recording.load(work / f"{name}.safetensors") for name in SEVERAL)
+    norms = {"stuck": stuck.probe_statistic("norm")[0], "conv": conv.probe_statistic("norm")[0]}
     return {
+        **{f"{name}_share": float(norm[0] / norm[-1]) for name, norm in norms.items()},
+        "conv_accuracy": float(conv.accuracy[-1]),
         **{f"{name}_start": float(run.loss[0]) for name, run in runs.items()},
         "clipped_end": float(runs["clipped"].loss[-1]),
         "tutorial": float(np.nanmax(runs["linear_clipped"].probe_statistic("norm")[1:])),
@@ -31,11 +39,11 @@ def own_numbers(work: Path) -> dict[str, float]:
 
 ALL = {"weight_sd": 2, "backward_gain": 3, "dial_runs": 3, "dial_gains": 3, "clip_by_norm": 2, "clip_otherwise": 2,
        "clipped_gradients": 2, "loud_and_clipped": 3, "clipped_norms": 3, "remedies": 4, "tutorial_runs": 3,
-       "tutorial_norms": 3, "majority": 2, "tutorial_histogram": 2}  # fmt: skip
+       "tutorial_norms": 3, "majority": 2, "tutorial_histogram": 2, "he_weights": 2, "conv_values": 4}  # fmt: skip
 # what rests on any recording, on those of the tutorial's linear networks, and on backward_gain; what a network shows at
 # its start follows from the seed alone
 RUNS = {"dial_runs": 3, "loud_and_clipped": 3, "clipped_norms": 3, "remedies": 2, "tutorial_runs": 3,
-        "tutorial_norms": 2, "tutorial_histogram": 1}  # fmt: skip
+        "tutorial_norms": 2, "tutorial_histogram": 1, "conv_values": 4}  # fmt: skip
 LINEAR = {"tutorial_runs": 2, "tutorial_norms": 2}
 GAIN = {"backward_gain": 2, "dial_gains": 2, "clipped_norms": 2, "remedies": 2, "tutorial_norms": 1}
 
@@ -77,6 +85,11 @@ EXPLODING = (
     _mistake("bits for nats", {"majority": 1}, "majority", ("np.log(share)", "np.log2(share)"), says="nats"),
     _mistake("variance for range", {"tutorial_histogram": 1}, "tutorial_histogram",
              ("np.sqrt(6 / (256 + 256))", "np.sqrt(2 / (256 + 256))"), says="eq. 16"),
+    _mistake("one channel", {"he_weights": 2, "conv_values": 1}, "he_sd",
+             ("(2 / (channels * side**2))", "(2 / side**2)"), says="channels times side squared"),
+    _mistake("sum for product", {"he_weights": 1}, "he_sd", ("np.prod(", "np.sum("), says="nine factors"),
+    _mistake("after training", {"conv_values": 1}, "conv_values",
+             ('run.probe_statistic("norm")[0]', 'run.probe_statistic("norm")[-1]'), says="row 0"),
     Kind("classmate's recording", {"tutorial_runs": 1, "tutorial_norms": 2}, borrows=("linear_clipped",),
          says="another student's"),
     Kind("zeros", {"tutorial_runs": 1, "tutorial_norms": 2}, forge=zeroed, forged=("linear_clipped",),

@@ -1,6 +1,6 @@
 """The questions of the exploding-gradients lab, in the notebook's order."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +14,7 @@ from autograder.evidence import Evidence
 from autograder.questions.shared import (
     FLOAT32,
     Floats,
+    alike,
     all_above_zero,
     all_near,
     close,
@@ -42,6 +43,9 @@ LIMITS = {"norm": 1.0, "each": 1.0, "value": 0.1}  # of the given gradients
 LARGEST_GAIN = 3.0  # of the weights: a k of 9
 EXPLODED = 1000  # of the whole gradient's norm, which begins near 2 with a k of 1
 KERAS_EDGE = float(np.sqrt(6 / (256 + 256)))  # of Glorot's uniform weights between layers of 256
+CHANNELS = (64, 128, 128, 256, 256, 512, 512, 512, 512)  # of a deep network's convolutions, on their way in
+TOO_SMALL = 0.01  # an sd that filters were once drawn with
+SEVERAL = ("stuck", "conv")
 RATIO = 1e-3  # of a gain: float32 is within 1e-5 of it, another definition of it off by more than 1e-2
 
 
@@ -65,6 +69,16 @@ def tutorial(student: str, name: str) -> Experiment:
     )
 
 
+def residual(student: str) -> Experiment:
+    """The tutorial's residual network on 500 digits, with an eighth of its channels, for 3 epochs.
+
+    In float64 for what `dial` says, and because each look of an audit at a convolution takes long.
+    """
+    return experiment("exploding/residual_conv", student or "-").replace(
+        data="digits", observations=500, pool=10_000, epochs=3, widths=(1, 8, 8, 8, 16, 16, 32, 32, 10), dtype="float64"
+    )
+
+
 def recordings(student: str) -> dict[str, Asked]:
     """Every recording that the assignment asks for, and which run of the student's own it has to be."""
     loud = dial(student, "two")
@@ -76,6 +90,7 @@ def recordings(student: str) -> dict[str, Asked]:
         "linear": Asked(tutorial(student, "linear")),
         "linear_clipped": Asked(tutorial(student, "linear_clipped")),
         "stuck": Asked(tutorial(student, "sigmoid")),
+        "conv": Asked(residual(student)),
     }
 
 
@@ -547,6 +562,67 @@ def widest(evidence: Evidence) -> None:
     near(found["gradients"], gradients, "widest['gradients']", 'stuck.statistic("abs_max"), row 0, column 1.')
 
 
+# ---- the residual network
+
+
+def he_sd(channels: int, side: int) -> float:
+    """He et al. 2015, eq. 10: each unit has channels x side x side inputs."""
+    return float(np.sqrt(2 / (channels * side**2)))
+
+
+@check(points=1)
+def he_of_filters(evidence: Evidence) -> None:
+    """he_sd gives the standard deviation of He's weights in a convolution's filters."""
+    for channels, side in zip(evidence.random.randint(1, 600, 4), (1, 3, 5, 7), strict=True):
+        found = evidence.call("he_sd", int(channels), side)
+        help = "The number of inputs that one unit sums over: channels times side squared."
+        close(found, he_sd(int(channels), side), f"he_sd({channels}, {side})", FLOAT32, help)
+
+
+@check(points=1)
+def shrinks_by(evidence: Evidence) -> None:
+    """shrinks has by which factor nine convolutions with an sd of 0.01 leave less of a gradient than He's weights."""
+    expected = float(np.prod([he_sd(channels, 3) / TOO_SMALL for channels in CHANNELS]))
+    help = "In each layer the size of a gradient goes with the sd of the weights: nine factors he_sd / 0.01."
+    # three digits of each factor, as one finds them in print, leave 2 %
+    near(evidence.value("shrinks"), expected, "shrinks", help, tolerance=0.03)
+
+
+@check(points=1)
+def conv_recorded(evidence: Evidence) -> None:
+    """conv.safetensors is the training of your own residual network."""
+    run_of(evidence, "conv")
+
+
+@check(points=1)
+def filters_over_he(evidence: Evidence) -> None:
+    """sd_over_he has, for the blocks' convolutions, the sd of their filters at the start over that of he_sd."""
+    start = run_of(evidence, "conv").checkpoint(0)
+    filters = [start[f"block_{k}.conv_{n}.weight"].astype(np.float64) for k in range(1, 7) for n in (1, 2)]
+    expected = [w.std() / he_sd(w.shape[1], w.shape[2]) for w in filters]
+    help = "Filters are (outputs, channels, side, side): weights.std() over he_sd(shape[1], shape[2])."
+    alike(evidence.value("sd_over_he"), expected, "sd_over_he", help)
+
+
+def _of_both(evidence: Evidence, variable: str, measure: Callable[[Recording], float], help: str) -> None:
+    found = keyed(evidence.value(variable), variable, SEVERAL)
+    for name in SEVERAL:
+        near(found[name], measure(run_of(evidence, name)), f"{variable}[{name!r}]", help)
+
+
+@check(points=1)
+def first_over_last(evidence: Evidence) -> None:
+    """first_over_last has how much of the last gradient's norm the first weights get, before the training."""
+    help = 'probe_statistic("norm"), row 0: its first column over its last.'
+    _of_both(evidence, "first_over_last", lambda run: float(np.divide(*run.probe_statistic("norm")[0, [0, -1]])), help)
+
+
+@check(points=1)
+def accuracies(evidence: Evidence) -> None:
+    """reached has the accuracy of both networks at the end, on the probe batch."""
+    _of_both(evidence, "reached", lambda run: float(run.accuracy[-1]), "The last value of recording.accuracy.")
+
+
 QUESTIONS = dict(
     [
         question("weight_sd", "The dial", weight_sd_of_linear, weight_sd_of_relu),
@@ -563,5 +639,7 @@ QUESTIONS = dict(
         question("tutorial_norms", "What did the tutorial plot?", linear_gain, tutorial_norms),
         question("majority", "Stuck at 11.2 %", majority_accuracy, majority_loss),
         question("tutorial_histogram", "A histogram of what?", keras_edge, widest),
+        question("he_weights", "He's weights in filters", he_of_filters, shrinks_by),
+        question("conv_values", "A residual network", conv_recorded, filters_over_he, first_over_last, accuracies),
     ]
 )

@@ -741,8 +741,8 @@ arrives["hardware"] = late[0] / late[-1]
 print({name: f"{share:.2g}" for name, share in arrives.items()})
 ### END SOLUTION
 
-# %% test="remedies" points=3
-autograder.check("remedies")
+# %% test="remedy_list" points=3
+autograder.check("remedy_list")
 
 # %% [markdown] fixed="remedies_question"
 # **Which of the five is a remedy?** For each: what does it change, which factor of the product over the layers, and is it

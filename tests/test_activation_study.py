@@ -305,10 +305,10 @@ MISTAKES = [
     ("moved", {"moved_by_training"}, "moved_by = {n: m[::-1] for n, m in moved_by.items()}", "checkpoint(-1)"),
     ("moved", {"gradients_of_plain"}, "gradient_ratio = {n: 1 / r for n, r in gradient_ratio.items()}", "first column"),
     ("moved", {"steps_of_plain"}, "step_ratio = gradient_ratio", "update_norm / weight_norm"),
-    ("remedies", {"remedies_at_start"}, "arrives = arrives | {'residual': 1.0}", "arrives['residual']"),
-    ("remedies", {"remedies_at_start"}, "arrives = arrives | {'hierarchy': arrives['nothing']}",
+    ("remedy_list", {"remedies_at_start"}, "arrives = arrives | {'residual': 1.0}", "arrives['residual']"),
+    ("remedy_list", {"remedies_at_start"}, "arrives = arrives | {'hierarchy': arrives['nothing']}",
      "arrives['hierarchy']"),
-    ("remedies", {"more_iterations"}, "arrives = arrives | {'hardware': arrives['nothing']}", "last 100 rows"),
+    ("remedy_list", {"more_iterations"}, "arrives = arrives | {'hardware': arrives['nothing']}", "last 100 rows"),
 ]  # fmt: skip
 
 
@@ -344,7 +344,7 @@ def weights_as_gradients(run):
     ("plain_runs", {"sigmoid_sgd_recorded"}, {"sigmoid_sgd": scaled}, "scaled"),
     ("plain_runs", {"sigmoid_adam_recorded"}, {"sigmoid_adam": shuffled}, "order"),
     ("moved", {"moved_by_training", "gradients_of_plain", "steps_of_plain"}, {"sigmoid_sgd": scaled}, "scaled"),
-    ("remedies", {"more_iterations"}, {"sigmoid": scaled}, "scaled"),
+    ("remedy_list", {"more_iterations"}, {"sigmoid": scaled}, "scaled"),
 ])  # fmt: skip
 def test_does_a_forged_recording_lose_what_rests_on_it(solved, name, loses, forged, words):
     namespace, runs = solved
@@ -386,7 +386,7 @@ def test_is_a_value_of_another_kind_within_a_dictionary_a_failure(solved, value)
              "largest", "moved_by", "arrives")  # fmt: skip
     namespace = solved[0] | {name: dict.fromkeys(solved[0][name], value) for name in names}
     assert "start_ratios" in lost("seeds", namespace, solved[1])
-    for name in ("ratios", "flat_units", "tutorial_log", "remedies"):
+    for name in ("ratios", "flat_units", "tutorial_log", "remedy_list"):
         assert len(lost(name, namespace, solved[1])) >= 2
 
 

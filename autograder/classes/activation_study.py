@@ -68,12 +68,12 @@ def _of_plain(work: Path) -> dict[str, float]:
 
 ALL = {"six_layers": 3, "accuracy": 2, "activation_runs": 3, "last_over_first": 3, "ratios": 3, "flat_units": 4,
        "seeds": 3, "log_values": 3, "events": 2, "tutorial_log": 4, "signs": 2, "plain_runs": 3, "moved": 4,
-       "remedies": 3}  # fmt: skip
+       "remedy_list": 3}  # fmt: skip
 # what rests on one recording, and on any
-SIGMOID = {"activation_runs": 1, "ratios": 3, "flat_units": 2, "remedies": 1}
+SIGMOID = {"activation_runs": 1, "ratios": 3, "flat_units": 2, "remedy_list": 1}
 LEAKY = {"activation_runs": 1, "ratios": 3, "flat_units": 2, "events": 2, "tutorial_log": 1}
-RUNS = LEAKY | {"activation_runs": 3, "plain_runs": 3, "moved": 3, "remedies": 1}
-SEED = RUNS | {"seeds": 2, "remedies": 3}
+RUNS = LEAKY | {"activation_runs": 3, "plain_runs": 3, "moved": 3, "remedy_list": 1}
+SEED = RUNS | {"seeds": 2, "remedy_list": 3}
 
 
 def _without(*questions: str) -> dict[str, float]:
@@ -101,7 +101,7 @@ ACTIVATIONS = (
     _mistake("error-raising", {"events": 2}, "events", ('curves["gradient_abs_mean/fc_6"]', 'curves["mean_6"]')),
     Kind("infinite loop", {"seeds": 2}, (Edit("start_ratios", "for k in range(12):", "k = 0\n    while k < 12:"),),
          skips=("start_ratios",)),
-    Kind("fabricated numbers", LEAKY | {"activation_runs": 2, "remedies": 1}, forge=smoothed,
+    Kind("fabricated numbers", LEAKY | {"activation_runs": 2, "remedy_list": 1}, forge=smoothed,
          forged=("sigmoid", "leaky_relu"), says="replay"),
     Kind("copied, own id typed in", RUNS, copies=True, says=_ANOTHERS, edits=(
         Edit("student_id", 'student = "{classmate}"', 'student = "{me}"'),)),
@@ -163,11 +163,11 @@ ACTIVATIONS = (
              says="over its rows first"),
     _mistake("steps, not relative", {"moved": 1}, "plain_values", ("(run.update_norm / run.weight_norm)",
              "run.update_norm"), says="update_norm / weight_norm"),
-    _mistake("last over first again", {"remedies": 2}, "remedies", ("sizes[0] / sizes[-1]", "sizes[-1] / sizes[0]"),
+    _mistake("last over first again", {"remedy_list": 2}, "remedies", ("sizes[0] / sizes[-1]", "sizes[-1] / sizes[0]"),
              says="the first over the last"),
-    _mistake("all iterations", {"remedies": 1}, "remedies", ("[-100:]", ""), says="The last 100 rows"),
+    _mistake("all iterations", {"remedy_list": 1}, "remedies", ("[-100:]", ""), says="The last 100 rows"),
     Kind("half done", {"log_values": 3, "events": 2, "tutorial_log": 4, "signs": 2, "plain_runs": 3, "moved": 4,
-                       "remedies": 3}, stops_after="seeds_words"),
+                       "remedy_list": 3}, stops_after="seeds_words"),
     Kind("copied, classmate's id", SEED, copies=True, says=_ANOTHERS),
     Kind("classmate's recording", SIGMOID, borrows=("sigmoid",), says=_ANOTHERS),
     _forged("invented numbers", invented, "replay"),

@@ -738,6 +738,6 @@ QUESTIONS = dict(
             gradients_of_plain,
             steps_of_plain,
         ),
-        question("remedies", "The list of remedies", remedies_at_start, more_iterations),
+        question("remedy_list", "The list of remedies", remedies_at_start, more_iterations),
     ]
 )

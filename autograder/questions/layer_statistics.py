@@ -149,7 +149,8 @@ def score_of(layers: replay.Layers, points: Floats, labels: NDArray[np.int64], a
 
 def _logits(layers: replay.Layers, points: Floats, activation: str) -> Floats:
     _, before, _ = replay.forward(layers, points, Experiment().replace(activation=activation))
-    return before[-1][0]
+    found: Floats = before[-1][0]
+    return found
 
 
 def _score_cases(evidence: Evidence) -> list[tuple[Any, Any, float, float]]:

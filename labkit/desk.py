@@ -185,12 +185,15 @@ def browser_looks() -> bool:
     """Was this cell run by a person in JupyterLab?
 
     A kernel alone is no sign of one: nbclient, nbgrader's Validate and papermill start kernels, too. A Jupyter server
-    names a kernel's notebook in JPY_SESSION_NAME (jupyter_server 2), and JupyterLab names the cell in its request.
+    names a kernel's notebook in JPY_SESSION_NAME (jupyter_server 2), and JupyterLab names the cell in its request. VS
+    Code does, too, but by an address.
     """
     if not os.environ.get("JPY_SESSION_NAME"):
         return False
     shell = attempt(lambda: sys.modules["IPython"].get_ipython(), None)
-    return attempt(lambda: bool(shell.kernel.get_parent()["metadata"].get("cellId")), False)
+    # the shell's parent is the cell whose outputs are shown, also while a panel's button is answered
+    cell = attempt(lambda: shell.get_parent()["metadata"]["cellId"], "")
+    return bool(cell) and ":" not in str(cell)
 
 
 def _attached() -> _Watcher | None:

@@ -66,6 +66,8 @@ def notes(explorer: Explorer, found: Told | None = None) -> list[str]:
             "Clipping changes what the optimiser gets, not the gradient: at the first step it "
             + (f"{left} dloss/dW." if changed else "leaves all as it is.")
         )
+    if explorer.recording is not None and explorer.recording.origin.stopped:
+        said.append(f"The training was {explorer.recording.origin.stopped}; what was recorded until then is kept.")
     if explorer.recording is not None and explorer.after is None:
         said.append("What was trained was another state: train this one to see its gradients after training.")
     return said
@@ -131,7 +133,7 @@ def view(explorer: Explorer) -> dict[str, Any]:
         "code": explorer.code,
         "steps": e.iterations,
         "describes": described(e),
-        "trained": after is not None,
+        "trained": 0 if after is None or explorer.recording is None else explorer.recording.iterations,
     }
 
 

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from labkit.interrupts import Interrupted, file_of, kept_sentence, undisturbed
-from labkit.plots.distributions import Source, gradient_distributions
+from labkit.plots.distributions import Source, gradient_distributions, waterfall_size
 from labkit.plots.figure import DPI, LabFigure, PlotError
 from labkit.progress import kernel_looks, somebody_could_press
 from labkit.recording import Recording
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from labkit.recorder import Recorder
 
 SHARE = 0.05  # of the time so far, at most, goes into looking, which brings forward statistics that are due anyway
+BESIDE = 4  # layers of networks whose tiles have room side by side
 GONE = "no epoch ended: there is nothing to draw"
+UNENDED = "A training was shown here. It had not ended when this was saved, or its kernel was gone."
 
 
 class LiveTraining:
@@ -97,10 +99,17 @@ class LiveTraining:
             self._show(figure.bundle(DPI), figure.metadata())
 
     def figure(self) -> LabFigure:
-        """The networks side by side."""
-        figure = LabFigure(8 * len(self._recordings), 6.6)
-        parts = figure.subfigures(1, len(self._recordings), squeeze=False)[0]
-        for part, recording in zip(parts, self._recordings, strict=True):
+        """The networks side by side; deep ones, whose tiles take all of the width, one below another."""
+        found = self._recordings
+        if max(len(r.layers) for r in found) <= BESIDE:
+            figure = LabFigure(8 * len(found), 6.6)
+            parts = figure.subfigures(1, len(found), squeeze=False)[0]
+        else:
+            sizes = [waterfall_size(r) for r in found]
+            heights = [height for _, height in sizes]
+            figure = LabFigure(max(width for width, _ in sizes), sum(heights))
+            parts = figure.subfigures(len(found), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for part, recording in zip(parts, found, strict=True):
             gradient_distributions(recording, self.source, figure=part)
         return figure
 
@@ -144,8 +153,7 @@ class LiveTraining:
         from labkit.panels.training import Training
 
         self._panel = Training(recordings, self.source)
-        data, metadata = _bundle(self._panel)
-        self._show(data, metadata)
+        self._show(self._panel.bundle(UNENDED), {})
 
     def _close(self) -> None:
         if self._panel is not None:
@@ -181,12 +189,6 @@ def _load() -> None:
     labkit.deltas.warm_up()
     for activation in ("sigmoid", "tanh"):  # whose table of the mean field is kept
         theory.fixed_point(activation, 1.0)
-
-
-def _bundle(panel: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a notebook needs to show a widget."""
-    found = panel._repr_mimebundle_()
-    return found if isinstance(found, tuple) else (found, {})
 
 
 class _Loop:

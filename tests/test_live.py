@@ -166,3 +166,12 @@ def test_the_name_in_the_released_notebooks_is_the_same_view():
 def test_bad_arguments_have_their_sentence(arguments, words):
     with pytest.raises(plots.PlotError, match=words):
         LiveTraining(**arguments)
+
+
+@pytest.mark.parametrize(("layers", "networks", "inches"), [(4, 2, (16, 6.6)), (7, 1, (12, 9.9)), (7, 2, (12, 19.8))])
+def test_the_figure_has_room_for_every_layer(layers, networks, inches):
+    """Deep networks' tiles overlapped: seven of them in the place of four."""
+    live = LiveTraining()
+    names = tuple(f"fc_{k}" for k in range(1, layers + 1))
+    live._recordings = [recorded(epochs=1, layers=names)] * networks
+    assert live.figure().get_size_inches() == pytest.approx(inches, abs=0.1)

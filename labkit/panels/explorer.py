@@ -60,7 +60,7 @@ class ExplorerPanel(Panel, script="explorer"):
 
     def show(self) -> None:
         self._cell = _parent()
-        display(self)
+        display(self.bundle(""), raw=True)
         self._picture = display(self._still(), metadata=self.metadata, raw=True, display_id=True)
 
     def _heard(self, _: Any, message: dict[str, Any], __: Any) -> None:
@@ -79,6 +79,8 @@ class ExplorerPanel(Panel, script="explorer"):
                 self._answer(asked)
         except (ExperimentError, DataError, MemoryError) as error:
             self.answer = {"id": asked, "problem": str(error) or "This network is too large for the memory."}
+        except KeyboardInterrupt:
+            self.answer = {"id": asked, "problem": "This was interrupted before it was measured."}
         except Exception as error:
             self.answer = {"id": asked, "problem": f"This state could not be measured: {error}"}
 

@@ -41,7 +41,7 @@ class WorkspacePanel(Panel, script="workspace"):
     life = Unicode().tag(sync=True)  # of the kernel: another one after a restart
 
     def __init__(self, namespace: Mapping[str, object], timeline: Timeline) -> None:
-        super().__init__(home=os.environ.get("JPY_SESSION_NAME", ""), life=f"{os.getpid()} {time.time()}")
+        super().__init__(place="", home=os.environ.get("JPY_SESSION_NAME", ""), life=f"{os.getpid()} {time.time()}")
         self._namespace = namespace
         self._timeline = timeline
         self._rows = _Rows()

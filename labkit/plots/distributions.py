@@ -78,17 +78,28 @@ def _waterfalls(
 ) -> Figure:
     recording = network.recording
     shown = chosen(len(recording.layers), MOST_TILES)
-    columns = int(np.ceil(np.sqrt(len(shown))))
-    rows = int(np.ceil(len(shown) / columns))
-    if figure is None:
-        scale = min(1.0, 12.0 / (4.9 * columns))  # wide figures are shown smaller, and their letters with them
-        figure = LabFigure(4.9 * scale * columns, 3.75 * scale * rows + 0.7)
+    rows, columns = _rows_and_columns(recording)
+    figure = LabFigure(*waterfall_size(recording)) if figure is None else figure
     title(figure, words, what_is_counted([network], source) + chosen_told(len(recording.layers), MOST_TILES))
     for place, k in enumerate(shown):
         axes = _tile(figure, place, rows, columns)
         axes.set_title(weights_of(recording.layers[k]), y=1.02, fontsize=11)
         _waterfall(axes, recording, source, k, xlim)
     return describe(figure, spread(network, source))
+
+
+def waterfall_size(recording: Recording) -> tuple[float, float]:
+    """Width and height in inches of its waterfalls."""
+    rows, columns = _rows_and_columns(recording)
+    scale = min(1.0, 12.0 / (4.9 * columns))  # wide figures are shown smaller, and their letters with them
+    return 4.9 * scale * columns, 3.75 * scale * rows + 0.7
+
+
+def _rows_and_columns(recording: Recording) -> tuple[int, int]:
+    """Of its tiles."""
+    shown = len(chosen(len(recording.layers), MOST_TILES))
+    columns = int(np.ceil(np.sqrt(shown)))
+    return int(np.ceil(shown / columns)), columns
 
 
 def _ready(

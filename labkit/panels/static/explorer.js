@@ -232,7 +232,7 @@ function drawLegend(data, which) {
   if (data.sizes.deltas.theory) items.push(["theory", "theory"]);
   if (sizes.reach) items.push(["reach", "theory, 95 % of seeds"]);
   if (sizes.clipped) items.push(["clipped", "first step, after clipping"]);
-  if (data.trained) items.push(["after", `after ${data.steps} steps`]);
+  if (data.trained) items.push(["after", `after ${data.trained} steps`]);
   return items.map(([name, words]) => {
     const sample = svg("svg", { viewBox: "0 0 26 10", height: 10, "aria-hidden": "true" });
     if (name === "band") sample.append(svg("rect", { width: 26, height: 10, class: name }));
@@ -458,4 +458,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default panel(render);

@@ -206,7 +206,7 @@ const frame = (picture, box, { x, y, log, across, up, xticks, yticks, labels = t
   pen.strokeRect(left + 0.5, top + 0.5, right - left - 1, bottom - top - 1);
   for (const [v, words] of xticks) picture.text(words, px(v), bottom + 13, { align: "center", colour: picture.faint });
   picture.text(across, (left + right) / 2, bottom + 28, { align: "center" });
-  if (labels) picture.text(up, 11, (picture.height - 10) / 2, { align: "center", turn: -Math.PI / 2 });
+  if (labels) picture.text(up, 11, (top + bottom) / 2, { align: "center", turn: -Math.PI / 2 });
   return [px, py];
 };
 
@@ -633,4 +633,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default panel(render);

@@ -552,4 +552,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default panel(render);

@@ -33,6 +33,9 @@ _ADVICE = "Run the training cell again and hand in the file that it saves."
 _TELLING = ("abs_mean", "mean", "norm")  # mismatches of these say more when they are looked at together
 
 
+NOBODY = ("", "-")  # the student of what is asked where nobody says who hands in
+
+
 @dataclass(frozen=True)
 class Asked:
     """The run that a recording has to be."""
@@ -99,6 +102,11 @@ def same_experiment(recording: Recording, expected: Experiment, open_fields: tup
         raise Failed(
             "the recording does not say which experiment it follows",
             "Pass the experiment to the Recorder or to train.",
+        )
+    if found.seed != expected.seed and expected.student in NOBODY:
+        raise Failed(
+            f"the notebook does not say whose it is; this run was trained as {_id(found.student)}",
+            'Give the id under which you hand in, student = "...", then run all cells again.',
         )
     if found.seed != expected.seed:
         raise Failed(

@@ -1,6 +1,6 @@
 """A simulated class: honest, mistaken, lazy, stuck, forging and copying students hand in an assignment.
 
-    <course>/submitted/<student>/<assignment>/      the notebook and the files that running it saved
+    <course>/submitted/<student>/<assignment>/      the notebook, the files that running it saved, and nbgrader's own two
     <course>/simulated.json                         which submissions are simulated, and what each student did
 
 A kind of student is data: what is changed in the complete solution before the notebook runs, what is done to its
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from autograder.workers import Nursery
 
 RECORD = "simulated.json"
+SECRET = "submission_secret.txt"  # by which nbgrader brings feedback to whom it belongs; here everybody may know it
 MARKS = re.compile(r"^.*(?:BEGIN|END) SOLUTION.*\n?", re.MULTILINE)
 # a Monday; nbgrader shows it as the time of handing in
 MONDAY = datetime(2026, 3, 2, 9, 0)
@@ -248,6 +249,7 @@ def _write(student: Student, classmate: Student, lab: Lab, workers: Nursery) -> 
             for name in student.kind.forged:
                 student.kind.forge(Recording.load(work / f"{name}.safetensors")).save(work / f"{name}.safetensors")
         (work / "timestamp.txt").write_text(_handed_in(student.id))
+        (work / SECRET).write_text(hashlib.sha512(student.id.encode()).hexdigest())
         _swap(work, student.folder)
 
 

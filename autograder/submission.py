@@ -14,7 +14,7 @@ MOST_BYTES = 600 * 2**20
 DEEPEST = 6
 # nbgrader looks for students by a pattern, and names files after them
 NAME = re.compile(r"[\w@.,' -]+")
-LEFT_OUT = {"timestamp.txt", "feedback"}  # nbgrader's own, not the student's
+LEFT_OUT = {"timestamp.txt", "submission_secret.txt", "feedback"}  # nbgrader's own, not the student's
 
 
 class SubmissionError(ValueError):

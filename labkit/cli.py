@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from labkit.commands import Commands, prepare_terminal
+from labkit.commands import Commands, make_folder, prepare_terminal
 from labkit.jobs import commands as jobs
 from labkit.options import changed, changes
 
@@ -72,7 +72,7 @@ def run(
     names = tuple(dict.fromkeys(names))
     named = [experiment(name, student).replace(**changed(wishes)) for name in names]
     experiments = [one for e in named for one in (seeds_of(e, seeds) if seeds is not None else [e])]
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     paths = [out / f"{_stem(e, seeds)}.safetensors" for e in experiments]
     if again:  # the old ones stay until the new ones are whole
         new = [path.with_suffix(".new.safetensors") for path in paths]
@@ -173,7 +173,7 @@ def plot(files: tuple[Path, ...], out: Path) -> None:
     from labkit.recording import Recording
 
     recordings = [Recording.load(file) for file in files]
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for path in plots.everything(recordings, out):
         click.echo(path)
 

@@ -1,6 +1,7 @@
 """What both command lines share: errors as one sentence, and `--debug` for those who want the traceback."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -36,6 +37,15 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return f"{type(error).__name__}: {text or 'no message'} (put --debug before the command's name to see where)"
+
+
+def make_folder(path: Path) -> None:
+    """The folder that `--out` names."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise click.ClickException(f"{path} cannot be made a folder ({why}): choose another --out") from error
 
 
 def prepare_terminal() -> None:

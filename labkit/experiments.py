@@ -211,7 +211,7 @@ def _check_widths(e: Experiment) -> None:
     if e.architecture == "residual_conv" and len(e.widths) < 4:
         raise ExperimentError(f"{found}: give channels of the image, of the first convolution, of each block, classes")
     if e.data == "circles" and (e.architecture, inputs, outputs) != ("mlp", 2, 1):
-        raise ExperimentError(f"{found}: circles need an mlp with 2 inputs and 1 output")
+        raise ExperimentError(f"{found}: circles need an mlp with 2 inputs and 1 output, such as widths (2, 5, 1)")
     if e.data == "circles" and e.observations < 2:
         raise ExperimentError(f"observations is {e.observations}: there are two circles, give 2 points or more")
     if e.data == "long_lag" and (inputs != outputs + 1 or outputs < 2):
@@ -220,7 +220,10 @@ def _check_widths(e: Experiment) -> None:
         needed = 1 if e.architecture == "residual_conv" else 784
         if (inputs, outputs) != (needed, 10):
             what = "channel" if needed == 1 else "inputs"
-            raise ExperimentError(f"{found}: a network for {e.data} has {needed} {what} and 10 outputs")
+            such = (needed, *e.widths[1:-1], 10)
+            raise ExperimentError(
+                f"{found}: a network for {e.data} has {needed} {what} and 10 outputs; give widths such as {such}"
+            )
 
 
 def _check_kinds(e: Experiment) -> None:

@@ -20,6 +20,7 @@ NUMBERS: frozenset[type] = frozenset({bool, int, float, complex, type(None)})
 TEXTS = (str, bytes, bytearray)
 BRACKETS = {list: "[]", tuple: "()", set: "{}", frozenset: "{}", deque: "[]", dict: "{}"}
 SIZED = (*BRACKETS, *TEXTS, range)
+PLAIN = frozenset({*NUMBERS, *SIZED})  # neither arrays nor networks nor dataclasses, which is known at once
 
 T = TypeVar("T")
 
@@ -63,6 +64,8 @@ def _split(path: str) -> tuple[str, str]:
 def array_of(value: Any) -> Any:
     """The array, without the methods of a student's subclass, or the tensor; None for anything else."""
     kind = type(value)
+    if kind in PLAIN:
+        return None
     if kind is np.ndarray:
         return value
     if is_a(value, np.ndarray):
@@ -86,7 +89,7 @@ def base_of(value: object) -> Any:
 
 
 def is_network(value: object) -> bool:
-    return is_loaded(value, "torch.nn.Module")
+    return type(value) not in PLAIN and is_loaded(value, "torch.nn.Module")
 
 
 def attributes(value: object) -> dict[str, Any]:
@@ -96,6 +99,8 @@ def attributes(value: object) -> dict[str, Any]:
 
 def fields(value: object) -> dict[str, Any]:
     """A dataclass's fields, as far as they are set."""
+    if type(value) in PLAIN:
+        return {}
     names = next(
         (vars(k)["__dataclass_fields__"] for k in type(value).__mro__ if "__dataclass_fields__" in vars(k)),
         (),

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from labkit.changes import ABSENT, Seen, see_all
 from labkit.files import write_whole
@@ -38,8 +38,7 @@ class TimelineError(ValueError):
     """A file that is not a whole timeline: what was found and what to do."""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One variable before and after; what was not there has no size and no bytes."""
 
     name: str
@@ -173,7 +172,7 @@ def _change(name: str, before: Seen, after: Seen) -> Change:
 
 def _plain(step: Step) -> dict[str, Any]:
     kinds = {"appeared": step.appeared, "changed": step.changed, "gone": step.gone}
-    lists = {kind: [list(astuple(change)) for change in changes] for kind, changes in kinds.items()}
+    lists = {kind: list(map(list, changes)) for kind, changes in kinds.items()}
     return {"cell": step.cell, "source": step.source, **lists}
 
 

@@ -177,6 +177,13 @@ def test_a_classmates_recording_is_refused(runs, network: str) -> None:
         examine(runs[network], experiment(f"vanishing/{network}", "bela"))
 
 
+@pytest.mark.parametrize("student", ["", "-"])
+def test_a_notebook_that_says_no_student_is_told_so(runs, student: str) -> None:
+    """Not that the run is another student's."""
+    with pytest.raises(Failed, match=r"does not say whose it is; this run was trained as 'ada'"):
+        examine(runs["relu"], experiment("vanishing/relu", "bela").replace(student=student))
+
+
 def test_a_classmates_recording_with_ones_own_seed_written_in_is_refused(runs, tmp_path) -> None:
     mine = experiment("vanishing/relu", "bela")
     forged = replace(runs["relu"], origin=replace(runs["relu"].origin, experiment=mine, seed=mine.seed, student="bela"))

@@ -9,7 +9,7 @@ import pytest
 import simulated_class
 
 import labkit
-from autograder import classroom, course, questionnaire
+from autograder import classroom, course, questionnaire, submission
 from autograder.cells import CODE_STUB, without_solutions
 from autograder.classes.vanishing_gradients import ALL, VANISHING
 from autograder.classroom import ClassroomError, Edit, Kind, Lab, roster, simulate
@@ -168,7 +168,14 @@ def test_is_an_impossible_class_refused(assignment, students, words):
 
 def test_is_the_empty_submission_the_release_and_nothing_else(at):
     student = by_kind(simulate(at, LAB, 4, progress=False))["empty"]
-    assert sorted(path.name for path in student.folder.iterdir()) == ["timestamp.txt", f"{LAB}.ipynb"]
+    assert sorted(path.name for path in student.folder.iterdir()) == [
+        "submission_secret.txt",  # without which nbgrader releases no feedback
+        "timestamp.txt",
+        f"{LAB}.ipynb",
+    ]
+    assert submission.find(student.folder, student.id, LAB).files == (
+        f"{LAB}.ipynb",
+    )  # what is nbgrader's is not theirs
     released = json.loads((at / "release" / LAB / f"{LAB}.ipynb").read_bytes())
     handed_in = json.loads((student.folder / f"{LAB}.ipynb").read_bytes())
     assert ["".join(cell["source"]) for cell in handed_in["cells"]] == ["".join(c["source"]) for c in released["cells"]]

@@ -155,6 +155,8 @@ def test_plot_writes_the_figures(run, runs, tmp_path: Path) -> None:
         (["run", "vanishing/relu", "--epochs", "0"], "epochs is 0: it must be a number above 0"),
         (["run", "vanishing/relu", "--device", "gpu"], "choose cpu or cuda"),
         (["run", "vanishing/relu", "--normalisation", "group"], "choose from none, batch, layer"),
+        (["run", "vanishing/relu", "--out", "/dev/null/x"], "/dev/null/x cannot be made a folder (Not a directory)"),
+        (["run", "layers/one_relu", "--data", "digits"], "give widths such as (784, 5, 10)"),
         (["show", "nothing.safetensors"], "there is no recording nothing.safetensors"),
         (["plot", "nothing.safetensors"], "there is no recording nothing.safetensors"),
     ],

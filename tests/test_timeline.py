@@ -4,7 +4,6 @@ import gc
 import json
 import sys
 import weakref
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,8 +68,8 @@ names = st.from_regex(r"[a-zé][a-z0-9]{0,98}", fullmatch=True)
 sizes = st.lists(st.integers(0, 2**62), min_size=2, max_size=5).map(lambda shape: "x".join(map(str, shape)))
 counts = st.integers(0, 2**63 - 1)
 changed = st.builds(Change, names, sizes, sizes, counts, counts)
-appeared = changed.map(lambda change: replace(change, size_before=""))
-gone = changed.map(lambda change: replace(change, size_after=""))
+appeared = changed.map(lambda change: change._replace(size_before=""))
+gone = changed.map(lambda change: change._replace(size_after=""))
 sources = st.text(max_size=200).map(lambda text: one_line(text, 80))
 steps = st.builds(
     Step,

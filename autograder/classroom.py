@@ -1,6 +1,6 @@
 """A simulated class: honest, mistaken, lazy, stuck, forging and copying students hand in an assignment.
 
-    <course>/submitted/<student>/<assignment>/      the notebook, the files that running it saved, and nbgrader's own two
+    <course>/submitted/<student>/<assignment>/      the notebook, what running it saved, nbgrader's own two
     <course>/simulated.json                         which submissions are simulated, and what each student did
 
 A kind of student is data: what is changed in the complete solution before the notebook runs, what is done to its

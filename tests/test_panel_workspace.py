@@ -144,6 +144,7 @@ def test_rows_without_time_come_when_the_browser_asks(monkeypatch, count):
     rows = len(sent["rows"])
     while sent["rest"]:
         sent = desk_.ask(ask="rest")
+        assert sent["names"] is None  # those of the message before
         rows += len(sent["rows"])
     assert rows == count
 

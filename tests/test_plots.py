@@ -674,3 +674,17 @@ def test_plots_load_neither_torch_nor_pyplot():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
     assert found.stderr == ""
+
+
+@pytest.mark.parametrize("networks", [1, 2])
+def test_a_run_that_breaks_down_at_once_has_its_words_apart(networks):
+    """Its largest loss is told at the top, where the words of its breakdown began."""
+    loss = np.full(ITERATIONS, np.nan)
+    loss[:4] = 2.3, 2.9, 40, 1e5
+    figure = plots.losses([replace(recorded(), loss=loss), recorded("sigmoid")][:networks])
+    texts = [text for text in figure.axes[0].texts if text.get_text()]
+    figure.draw_without_rendering()
+    largest, broken = (text.get_window_extent() for text in texts[:2])
+    assert "largest" in texts[0].get_text()
+    assert "not finite" in texts[1].get_text()
+    assert not largest.overlaps(broken)

@@ -83,7 +83,7 @@ class WorkspacePanel(Panel, script="workspace"):
         """The variables as they were when the last cell ended."""
         return self._before
 
-    def _send_rows(self, now: Mapping[str, Seen], budget: float, all_: bool = False) -> None:
+    def _send_rows(self, now: Mapping[str, Seen], budget: float, all_: bool = False, named: bool = True) -> None:
         self._sent = time.monotonic()
         changed = self._rows.update(self._namespace, now, budget)
         marks = {change.name: change.word for change in self._step.all if change.word != "gone"}
@@ -93,7 +93,7 @@ class WorkspacePanel(Panel, script="workspace"):
                 "kind": "rows",
                 "all": all_,
                 "rows": list(self._rows.made.values()) if all_ else changed,
-                "names": list(now),
+                "names": list(now) if named else None,
                 "marks": marks,
                 "gone": [[change.name, change.size_before] for change in self._step.gone],
                 "cell": self._step.cell,
@@ -119,8 +119,8 @@ class WorkspacePanel(Panel, script="workspace"):
         match ask.get("ask"):
             case "all":
                 self._send_rows(self._timeline.last, IDLE, all_=True)
-            case "rest":
-                self._send_rows(self._timeline.last, IDLE)
+            case "rest":  # the names are those of the message before
+                self._send_rows(self._timeline.last, IDLE, named=False)
             case "page":
                 self._reply(ask, self._page(ask))
             case "timeline":

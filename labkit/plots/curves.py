@@ -272,7 +272,8 @@ def updates(recordings: Recordings, *, figure: Figure | SubFigure | None = None)
 
 def mark_breakdowns(axes: Axes, found: Sequence[Network], values: Sequence[Array]) -> None:
     """Shade the iterations from which on a run's values (I, ...) are not finite."""
-    place = 0
+    # the largest value of all has its words on the first line
+    place = int(any(isinstance(text, Annotation) for text in axes.texts))
     for network, some in zip(found, values, strict=True):
         first = breakdown(some)
         whose = f"{drawn(network.label, 24)}: " if len(found) > 1 else ""

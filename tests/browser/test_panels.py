@@ -24,6 +24,8 @@ WORKSPACE = {
     "appear": 'x = np.arange(2000.0).reshape(500, 4)\nname = "ada"',
     "change": "x[0, 0] = 4321.0",
     "gone": "del name",
+    "many": "for k in range(3000):\n    globals()[f'v{k}'] = k",
+    "few": "for k in range(3000):\n    del globals()[f'v{k}']",
     "broken": "class Bad:\n    def __repr__(self):\n        raise ValueError('no')\n\nbad = Bad()",
 }
 TRAINING = {
@@ -118,6 +120,22 @@ def test_the_workspace_is_filtered_sorted_and_opened(workspace: Notebook, shoot:
     shoot(workspace.page, "51-workspace-array")
     panel.locator("button.back").click()
     expect(line(workspace, "x")).to_be_visible()
+
+
+def test_thousands_of_variables_are_drawn_bit_by_bit(workspace: Notebook) -> None:
+    """All of them drawn for each message kept the browser busy for minutes."""
+    panel = workspace.page.locator(".labkit-workspace")
+    ran(workspace, "many")
+    expect(panel.locator(".count")).to_contain_text(re.compile(r"3,\d\d\d variables"))
+    expect(panel.locator(".status")).not_to_contain_text("to come")
+    expect(panel.locator("tbody tr")).to_have_count(500)
+    panel.get_by_role("button", name="Show 500 more").click()
+    expect(panel.locator("tbody tr")).to_have_count(1000)
+    panel.get_by_role("searchbox").fill("v2999")
+    expect(line(workspace, "v2999")).to_contain_text("2999")
+    panel.get_by_role("searchbox").fill("")
+    ran(workspace, "few")
+    expect(panel.get_by_role("button", name="Show 500 more")).to_be_hidden()
 
 
 def test_every_control_of_the_workspace_is_reached_by_tab(workspace: Notebook, shoot: Shoot) -> None:

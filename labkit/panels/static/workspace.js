@@ -15,6 +15,8 @@ const COLUMNS = [
   { key: "class", head: "Class", text: (row) => row.class },
 ];
 const SIGNS = { new: "+", changed: "•", grew: "▲", shrank: "▼", gone: "−" };
+const SHOWN = 500; // rows at once: a table of thousands takes the browser seconds
+const PAUSE = 500; // ms between two drawings while more rows are to come
 const BUSY = 400; // ms without an answer, after which the panel says why
 const compare = new Intl.Collator("en", { numeric: true, sensitivity: "base" }).compare;
 
@@ -56,6 +58,8 @@ function render({ model, el }) {
     page: null, // what was asked for, while a page is open
     timeline: null, // the first step that is shown
     tab: "variables",
+    most: SHOWN, // rows that are drawn
+    drawn: 0, // when they were drawn
   };
   const view = Math.random().toString(36).slice(2);
   let waiting = null;
@@ -95,7 +99,8 @@ function render({ model, el }) {
     headRow.append(head);
   }
   table.append(element("caption", {}, "Variables"), element("thead", {}, headRow), body);
-  const scroller = element("div", { className: "scroller", tabIndex: -1 }, table);
+  const more = button("", showMore, { className: "more", hidden: true });
+  const scroller = element("div", { className: "scroller", tabIndex: -1 }, table, more);
   const page = element("div", { className: "page" });
   const main = element("div", { role: "tabpanel", id: `${view}-panel`, className: "main" }, scroller, page);
   el.classList.add("labkit-panel", "labkit-workspace");
@@ -156,7 +161,9 @@ function render({ model, el }) {
 
   function fill() {
     const focused = body.contains(document.activeElement);
-    const shown = ordered();
+    const found = ordered();
+    const shown = found.slice(0, state.most);
+    state.drawn = performance.now();
     for (const [key, head] of heads) {
       if (key === state.sort) head.setAttribute("aria-sort", state.descending ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
@@ -164,8 +171,18 @@ function render({ model, el }) {
     if (!shown.some((row) => row.name === state.current)) state.current = shown.length ? shown[0].name : null;
     body.replaceChildren(...shown.map(line));
     const all = plural(state.rows.size, "variable");
-    count.textContent = shown.length === state.rows.size ? all : `${grouped(shown.length)} of ${all}`;
+    count.textContent = found.length === state.rows.size ? all : `${grouped(found.length)} of ${all}`;
+    const left = found.length - shown.length;
+    more.hidden = !left;
+    more.textContent = `Show ${grouped(Math.min(left, SHOWN))} more of ${grouped(left)}`;
     if (focused) opener(state.current)?.focus();
+  }
+
+  function showMore() {
+    const before = body.rows.length;
+    state.most += SHOWN;
+    fill();
+    body.rows[before]?.querySelector("button").focus();
   }
 
   function line(row) {
@@ -205,11 +222,11 @@ function render({ model, el }) {
   function take(message) {
     if (message.all) state.rows.clear();
     for (const row of message.rows) state.rows.set(row.name, row);
-    const names = new Set(message.names);
-    for (const name of state.rows.keys()) if (!names.has(name)) state.rows.delete(name);
+    const names = message.names && new Set(message.names);
+    if (names) for (const name of state.rows.keys()) if (!names.has(name)) state.rows.delete(name);
     state.marks = message.marks;
     tell(message);
-    fill();
+    if (!message.rest || performance.now() - state.drawn > PAUSE) fill();
     if (message.rest > 0) send({ ask: "rest" });
     const touched = state.page && (message.marks[state.page.name] || message.gone.some(([name]) => name === state.page.name));
     if (touched && !message.all) ask(state.page);

@@ -67,7 +67,7 @@ def run(
         raise click.UsageError("--again begins anew and --resume goes on: say one of them")
     from labkit.ensembles import seeds_of
     from labkit.experiments import experiment
-    from labkit.training import train_many
+    from labkit.training import Interrupted, train_many
 
     names = tuple(dict.fromkeys(names))
     named = [experiment(name, student).replace(**changed(wishes)) for name in names]
@@ -84,7 +84,10 @@ def run(
     else:
         for e, path in zip(experiments, paths, strict=True):
             _refuse_another(e, path)
-        recordings = train_many(experiments, paths, device=device, resume=resume)
+        try:
+            recordings = train_many(experiments, paths, device=device, resume=resume)
+        except Interrupted as stopped:
+            raise click.ClickException(f"{stopped}; the same line with --resume goes on from there") from None
     figures: dict[str, list[Any]] = {name: [] for name in names}  # of each run, whose recording may stay in its file
     for recording, path in zip(recordings, paths, strict=True):
         click.echo(f"{path}: {_outcome(recording)}")

@@ -87,10 +87,13 @@ def test_run_goes_on_with_what_was_cut_off(run, tmp_path: Path, monkeypatch) -> 
             raise KeyboardInterrupt
 
     file, epochs = tmp_path / "layers-relu.safetensors", []
-    e = experiment("layers/relu").replace(epochs=3, observations=64)
-    with pytest.raises(KeyboardInterrupt):
-        train(e, file, watch=stop_at_the_second, progress=False)
     real = engines.SideBySide.epoch
+    with monkeypatch.context() as patched:
+        patched.setattr("labkit.training.Watching.look", lambda self, _, made: stop_at_the_second(made(True)))
+        stopped = run(*QUICK, "--epochs", 3, "--out", tmp_path)
+    assert stopped.exit_code == 1
+    assert "interrupted after 4 of 6 iterations" in stopped.output
+    assert "the same line with --resume goes on" in stopped.output
     monkeypatch.setattr(engines.SideBySide, "epoch", lambda self, n: (epochs.append(n), real(self, n))[1])
     done = run(*QUICK, "--epochs", 3, "--out", tmp_path, "--resume")
     assert done.exit_code == 0, done.output

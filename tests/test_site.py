@@ -23,7 +23,7 @@ HUB = SITE / "jupyterhub"
 
 def loaded(path: Path) -> Config:
     loader = JSONFileConfigLoader if path.suffix == ".json" else PyFileConfigLoader
-    return loader(path.name, path=str(path.parent)).load_config()
+    return loader(str(path)).load_config()  # as the programs do it, from wherever they were started
 
 
 @pytest.fixture

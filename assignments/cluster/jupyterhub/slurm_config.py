@@ -7,9 +7,11 @@ place on all nodes.
 """
 
 import os
+from pathlib import Path
 
 c = get_config()
-load_subconfig("jupyterhub_config.py")
+# by its whole path: what is not found is passed over in silence
+load_subconfig(str(Path(__file__).resolve().with_name("jupyterhub_config.py")))
 
 import batchspawner  # noqa: F401  the hub must know its address, where a job says which port it has
 

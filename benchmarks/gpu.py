@@ -42,7 +42,7 @@ def bare(e: Experiment) -> None:
 @contextmanager
 def without_graphs() -> Iterator[None]:
     replayed = SideBySide._replayed
-    SideBySide._replayed = lambda self, replays: self._one_by_one()  # type: ignore[method-assign]
+    SideBySide._replayed = lambda self, _: self._one_by_one()  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -84,8 +84,9 @@ def compare(e: Experiment, rounds: int) -> None:
 def ensemble(e: Experiment, count: int) -> None:
     torch.cuda.reset_peak_memory_stats()
     took = seconds(lambda: recorded(e, count))
-    print(f"\n{count:,} networks, each with its own seed: {took:.1f} s, {took / count / e.iterations * 1e6:.2f} us per network "
-          f"and iteration, {torch.cuda.max_memory_allocated() / 1e9:.1f} GB on the GPU at most")  # fmt: skip
+    each, most = took / count / e.iterations * 1e6, torch.cuda.max_memory_allocated() / 1e9
+    print(f"\n{count:,} networks, each with its own seed: {took:.1f} s, {each:.2f} us per network and iteration")
+    print(f"at most {most:.1f} GB on the GPU")
 
 
 def replays(e: Experiment) -> None:

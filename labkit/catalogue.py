@@ -29,6 +29,10 @@ ORIGINS = {
         "Bengio, Simard & Frasconi 1994, Learning long-term dependencies with gradient descent is difficult: the "
         "latching task; gates stacked as PyTorch stacks them, Glorot weights"
     ),
+    "trainability": (
+        "Schoenholz, Gilmer, Ganguli & Sohl-Dickstein 2017, Deep information propagation: one network of each map that "
+        "`labkit map` makes, near its critical point. Width, data, optimiser and budget are this lab's own"
+    ),
 }
 
 _KERAS = 1e-7
@@ -70,6 +74,13 @@ _LAG = Experiment(
 _DIAL = Experiment(
     observations=2000, widths=(784, *(256,) * 10, 10), initialisation="he_normal", optimizer="sgd",
     learning_rate=0.01, epochs=2, batch_size=100,
+)  # fmt: skip
+
+# The middle of the maps of trainability: weights of variance sigma_w^2 / inputs, sigma_w^2 the square of the gain, no
+# biases at the start. The learning rates are those at which most networks of a map learnt in 100 iterations.
+_MAPPED = Experiment(
+    observations=2500, widths=(784, *(64,) * 10, 10), initialisation="lecun_normal", learning_rate=3e-4,
+    batch_size=50, epochs=2,
 )  # fmt: skip
 
 EXPERIMENTS = {
@@ -128,5 +139,8 @@ EXPERIMENTS = {
             _LAG.replace(name=f"recurrent/{architecture}", architecture=architecture)
             for architecture in ("rnn", "lstm", "gru")
         ),
+        _MAPPED.replace(name="trainability/tanh", activation="tanh"),
+        _MAPPED.replace(name="trainability/relu", activation="relu", gain=2**0.5),
+        _MAPPED.replace(name="trainability/sigmoid", activation="sigmoid", gain=10.0, learning_rate=3e-3),
     )
 }

@@ -22,13 +22,25 @@ from labkit.theory.mean_field import (
     weight_gain,
     weight_variance,
 )
+from labkit.theory.propagation import (
+    REACH,
+    DepthScales,
+    critical_variance,
+    depth_scales,
+    settled_correlation,
+    settled_variance,
+)
 
 __all__ = [
     "HOMOGENEOUS",
     "LEAKY_SLOPE",
+    "REACH",
+    "DepthScales",
     "adam_first_step",
     "class_sums",
+    "critical_variance",
     "depth_scale",
+    "depth_scales",
     "first_step_residual",
     "fixed_point",
     "gain",
@@ -41,6 +53,8 @@ __all__ = [
     "log_size_variance",
     "network_identities",
     "scale_for",
+    "settled_correlation",
+    "settled_variance",
     "size_band",
     "size_ratio",
     "slope",

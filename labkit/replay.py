@@ -407,10 +407,12 @@ def forward(
     return inputs[:-1], before, _log_softmax(_logits(before[-1]))
 
 
-def backpropagate(layers: Layers, images: Floats, labels: Ints, e: Experiment) -> tuple[Floats, Layers]:
+def backpropagate(
+    layers: Layers, images: Floats, labels: Ints, e: Experiment, into: Layers | None = None
+) -> tuple[Floats, Layers]:
     """Mean cross-entropy in nats (...) of images (..., batch, inputs) with labels (..., batch), and its gradients in
-    the layers' shapes."""
-    gradients = [(np.empty_like(w), np.empty_like(b)) for w, b in layers]
+    the layers' shapes, in new arrays or `into` these."""
+    gradients = into if into is not None else [(np.empty_like(w), np.empty_like(b)) for w, b in layers]
     loss, *_ = _backpropagate(layers, images, labels, e, gradients)
     return loss, gradients
 

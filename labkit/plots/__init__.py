@@ -12,6 +12,7 @@ from labkit.plots.figure import LabFigure, PlotError
 from labkit.plots.folder import everything
 from labkit.plots.gains import gain_per_layer
 from labkit.plots.images import contact_sheet
+from labkit.plots.maps import starting_gradients, trainability
 from labkit.plots.runs import accuracy, bands, first_and_last, gradient_norms, through_time
 from labkit.plots.statistics import gradient_statistics, weight_histograms, weight_statistics
 
@@ -34,8 +35,10 @@ __all__ = [
     "growth",
     "losses",
     "mean_gradients",
+    "starting_gradients",
     "through_time",
     "timeline",
+    "trainability",
     "updates",
     "weight_distributions",
     "weight_histograms",

@@ -1,0 +1,93 @@
+"""A whole training again, in numpy and from the seed alone: what should a field of a map hold?
+
+Rounding is amplified on its way through a deep network and through a hundred steps, in some networks by more than all
+digits. So `spread` runs a training twice more, from a start that was moved by as little as float32 rounds: where these
+part, nothing can be compared, and how far they are apart says what is to be tolerated before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labkit import data, replay
+from labkit.experiments import Experiment, ExperimentError
+
+Floats = NDArray[Any]
+
+CHUNK = 500  # images of which an accuracy is taken at once
+SHAKES = (3e-7, -3e-7)  # of each parameter: some roundings of float32
+_FIRST, _SECOND = 0.9, 0.999  # Adam's, as labkit.optimizers has them
+
+
+@dataclass(frozen=True, eq=False)
+class Retraining:
+    """What came of one training. I iterations."""
+
+    loss: Floats  # (I,) mean cross-entropy of the mini-batch, nats
+    accuracy: float  # share of all training images classified right at the end; NaN where the loss broke down
+
+
+def retrain(e: Experiment, dtype: str = "float32", shake: float = 0.0) -> Retraining:
+    """Train the experiment's network anew; with `shake` its start is moved by that share, up and down by turns."""
+    if not e.plain or e.optimizer != "adam":
+        raise ExperimentError(f"{e.name} is no plain network by adam: there is no retraining of it")
+    drawn = data.shared(data.which(e))
+    images = drawn.inputs.reshape(len(drawn.inputs), -1).astype(dtype)
+    signs = np.where(np.arange(len(start := replay.start_of(e))) % 3, 1.0, -1.0)
+    parameters = (start * (1 + shake * signs)).astype(dtype)
+    gradients, moments = np.empty_like(parameters), [np.zeros_like(parameters) for _ in range(2)]
+    layers, slopes = (replay.layers_of(flat, e.widths) for flat in (parameters, gradients))
+    losses = np.full(e.iterations, np.nan)
+    order = [batch for epoch in range(e.epochs) for batch in data.epoch_batches(e, epoch)]
+    # a network can break down, and then it does so here, too
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        for at, batch in enumerate(order):
+            losses[at], _ = replay.backpropagate(layers, images[batch], drawn.labels[batch], e, slopes)
+            if not np.isfinite(losses[at]):
+                break
+            _adam(parameters, gradients, moments, at + 1, e)
+        accuracy = _right(layers, images, drawn.labels, e) if np.isfinite(losses).all() else float("nan")
+    return Retraining(losses, accuracy)
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """How far trainings are apart that differ by no more than rounding."""
+
+    loss: Floats  # (I,) the largest difference so far
+    accuracy: float
+
+
+def spread(e: Experiment, first: Retraining, shakes: Sequence[float] = SHAKES) -> Spread:
+    """Against trainings whose start was moved by some roundings."""
+    others = [retrain(e, shake=shake) for shake in shakes]
+    off = np.max([np.abs(one.loss - first.loss) for one in others], axis=0)
+    off = np.where(np.isnan(off), np.inf, off)
+    return Spread(
+        np.maximum.accumulate(off),
+        float(np.max([np.nan_to_num(abs(one.accuracy - first.accuracy), nan=np.inf) for one in others])),
+    )
+
+
+def _adam(parameters: Floats, gradients: Floats, moments: list[Floats], number: int, e: Experiment) -> None:
+    """Kingma & Ba 2015, Algorithm 1, in place."""
+    mean, square = moments
+    mean *= _FIRST
+    mean += (1 - _FIRST) * gradients
+    square *= _SECOND
+    square += (1 - _SECOND) * gradients**2
+    root = np.sqrt(square / (1 - _SECOND**number))
+    root += e.epsilon
+    parameters -= (e.learning_rate / (1 - _FIRST**number)) * mean / root
+
+
+def _right(layers: replay.Layers, images: Floats, labels: NDArray[np.int64], e: Experiment) -> float:
+    found = 0
+    for first in range(0, len(images), CHUNK):
+        some = slice(first, first + CHUNK)
+        *_, log_p = replay.forward(layers, images[some], e)
+        found += int((log_p.argmax(axis=0) == labels[some]).sum())
+    return found / len(images)

@@ -103,14 +103,20 @@ def same_experiment(recording: Recording, expected: Experiment, open_fields: tup
             "the recording does not say which experiment it follows",
             "Pass the experiment to the Recorder or to train.",
         )
+    differs(found, expected, "run", open_fields)
+    return expected.replace(**{name: getattr(found, name) for name in open_fields})
+
+
+def differs(found: Experiment, expected: Experiment, what: str, open_fields: tuple[str, ...] = ()) -> None:
+    """Raise `Failed` where a run, or a map, says of itself that it is another's or of another experiment."""
     if found.seed != expected.seed and expected.student in NOBODY:
         raise Failed(
-            f"the notebook does not say whose it is; this run was trained as {_id(found.student)}",
+            f"the notebook does not say whose it is; this {what} was trained as {_id(found.student)}",
             'Give the id under which you hand in, student = "...", then run all cells again.',
         )
     if found.seed != expected.seed:
         raise Failed(
-            f"this is another student's run: it was trained with the seed {found.seed} as {_id(found.student)}, "
+            f"this is another student's {what}: it was trained with the seed {found.seed} as {_id(found.student)}, "
             f"yours is {expected.seed}, as {_id(expected.student)}",
             "Type the id under which you hand in, in the first cell, then run all cells again.",
         )
@@ -120,11 +126,10 @@ def same_experiment(recording: Recording, expected: Experiment, open_fields: tup
             continue
         if getattr(found, name) != getattr(expected, name):
             raise Failed(
-                f"this is a run of another experiment: its {name} is {getattr(found, name)}, "
+                f"this is a {what} of another experiment: its {name} is {getattr(found, name)}, "
                 f"the assignment has {getattr(expected, name)}",
                 _ADVICE,
             )
-    return expected.replace(**{name: getattr(found, name) for name in open_fields})
 
 
 def _id(student: str) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from autograder import answers
 from autograder.checks import Missing
+from labkit.maps import Map
 from labkit.recording import Recording, RecordingError
 from labkit.timeline import Timeline, TimelineError
 
@@ -30,6 +31,9 @@ class Evidence(Protocol):
 
     def recording(self, name: str) -> Recording:
         """The recording `name`.safetensors that was handed in."""
+
+    def map(self, name: str) -> Map:
+        """The map of trainability `name`.safetensors that was handed in."""
 
     def timelines(self) -> list[Timeline]:
         """The workspace timeline that was handed in, and the one that running the notebook anew made, where it was."""
@@ -59,6 +63,7 @@ class FileEvidence:
         self.salt = secrets.token_bytes(16)  # the grader puts its own in the place: a regrade audits the same
         self.random = np.random.RandomState(seed % 2**32)
         self._recordings: dict[str, Recording | RecordingError] = {}
+        self._maps: dict[str, Map | RecordingError] = {}
 
     def recording(self, name: str) -> Recording:
         if name not in self._recordings:
@@ -70,6 +75,20 @@ class FileEvidence:
         if isinstance(found, RecordingError):
             raise Missing(self._without_folders(found))
         return found
+
+    def map(self, name: str) -> Map:
+        if name not in self._maps:
+            try:
+                self._maps[name] = self._loaded_map(f"{name}.safetensors")
+            except RecordingError as error:
+                self._maps[name] = error
+        found = self._maps[name]
+        if isinstance(found, RecordingError):
+            raise Missing(self._without_folders(found))
+        return found
+
+    def _loaded_map(self, file: str) -> Map:
+        return Map.load(self._file(file))
 
     def _loaded(self, file: str) -> Recording:
         return Recording.load(self._file(file))

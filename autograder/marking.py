@@ -46,6 +46,7 @@ from autograder.sitting import Sitting
 from autograder.submission import Submission, SubmissionError
 from autograder.workers import Nursery
 from labkit.files import write_whole
+from labkit.maps import Map
 from labkit.recording import Recording
 from labkit.timeline import Timeline
 
@@ -462,6 +463,10 @@ class NotedEvidence(AnsweredEvidence):
     def recording(self, name: str) -> Recording:
         self._look_at(f"{name}.safetensors")
         return super().recording(name)
+
+    def map(self, name: str) -> Map:
+        self._look_at(f"{name}.safetensors")
+        return super().map(name)
 
     def timelines(self) -> list[Timeline]:
         self._look_at(TIMELINE)

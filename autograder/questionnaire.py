@@ -8,6 +8,7 @@ from importlib import import_module
 from autograder import questions
 from autograder.authenticity import Asked
 from autograder.checks import Question
+from autograder.mapping import AskedMap
 
 SHARED = "shared"  # the module of what they have in common
 
@@ -47,6 +48,16 @@ def recordings(assignment: str, student: str) -> Mapping[str, Asked]:
     of(assignment)
     asked = getattr(import_module(f"{questions.__name__}.{assignment}"), "recordings", None)
     found: Mapping[str, Asked] = {} if asked is None else asked(student)
+    return found
+
+
+def maps(assignment: str, student: str) -> Mapping[str, AskedMap]:
+    """The maps that a student hands in, by name, and which they have to be; none where nobody says."""
+    if assignment in _REGISTERED:
+        return {}
+    of(assignment)
+    asked = getattr(import_module(f"{questions.__name__}.{assignment}"), "asked_maps", None)
+    found: Mapping[str, AskedMap] = {} if asked is None else asked(student)
     return found
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from autograder import authenticity, mending, questionnaire
+from autograder import authenticity, mapping, mending, questionnaire
 from autograder.cells import CODE_STUB
 from autograder.checks import Failed, Verdict
 from autograder.evidence import TIMELINE
 from autograder.mending import Notebook
+from labkit.maps import Map
 from labkit.recording import Recording, RecordingError
 from labkit.timeline import Timeline, TimelineError
 
@@ -155,6 +156,8 @@ def files(assignment: str, student: str, folder: Path, found: Notebook | None) -
     """The files that the lab asks for, as they lie in the folder."""
     for name, asked in questionnaire.recordings(assignment, student).items():
         yield _recording(folder, f"{name}.safetensors", asked)
+    for name, map_asked in questionnaire.maps(assignment, student).items():
+        yield _map(folder, f"{name}.safetensors", map_asked)
     if found is not None and any(TIMELINE in cell["source"] for cell in found["cells"]):
         yield _timeline(folder)
 
@@ -164,6 +167,18 @@ def _recording(folder: Path, name: str, asked: authenticity.Asked) -> HandedIn:
         return HandedIn(name, "missing", "run the training cell that saves it")
     try:
         authenticity.same_experiment(Recording.load(folder / name), asked.experiment, asked.open_fields)
+    except RecordingError as error:
+        return HandedIn(name, "wrong", str(error).replace(f"{folder}/", ""))
+    except Failed as failure:
+        return HandedIn(name, "wrong", failure.found)
+    return HandedIn(name, "there")
+
+
+def _map(folder: Path, name: str, asked: mapping.AskedMap) -> HandedIn:
+    if not (folder / name).is_file():
+        return HandedIn(name, "missing", "run the cell that makes the map")
+    try:
+        mapping.is_asked_for(Map.load(folder / name), asked)
     except RecordingError as error:
         return HandedIn(name, "wrong", str(error).replace(f"{folder}/", ""))
     except Failed as failure:

@@ -16,6 +16,7 @@ from autograder import answering, answers, checks, journal, mending, questionnai
 from autograder.evidence import AnsweredEvidence
 from autograder.mending import MendingError, Notebook
 from autograder.readiness import Asked, Readiness
+from labkit.maps import Map
 from labkit.recording import Recording
 
 # anybody may know it: the grader draws its inputs from a seed of its own
@@ -166,6 +167,14 @@ class LiveEvidence(AnsweredEvidence):
             self.said[name] = reply
         return answers.value_of(request, reply)
 
+    def _loaded_map(self, file: str) -> Map:
+        path = self._file(file)
+        try:
+            state = path.stat()
+        except OSError:
+            return Map.load(path)  # says what is wrong
+        return _read_map(path, state.st_ino, state.st_mtime_ns, state.st_size)
+
     def _loaded(self, file: str) -> Recording:
         path = self._file(file)
         try:
@@ -178,6 +187,11 @@ class LiveEvidence(AnsweredEvidence):
 @lru_cache(maxsize=16)
 def _read(path: Path, *_: int) -> Recording:
     return Recording.load(path)
+
+
+@lru_cache(maxsize=16)
+def _read_map(path: Path, *_: int) -> Map:
+    return Map.load(path)
 
 
 def _namespace(caller: dict[str, Any]) -> dict[str, Any]:

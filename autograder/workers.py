@@ -25,7 +25,7 @@ from autograder.sandbox import Surroundings
 
 WARM_UP = 120.0  # seconds that the imports of a cold machine may take
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
-PASSED_ON = ("LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
+PASSED_ON = ("LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "LABKIT_MAPS")
 
 
 class WorkersError(Exception):

@@ -33,6 +33,7 @@ Size = Literal["tiny", "coarse", "fine"]
 FORMAT = 1
 FAMILY = "trainability"
 LARGEST_FILE = 64 * 2**20  # bytes; a coarse map has 150 thousand, a fine one 2 million
+ROUNDED = 4e-16  # two units in the last place of float64
 INSTEAD = "LABKIT_MAPS"  # an environment variable: the size that stands for `coarse`, to try a whole course out
 _ADVICE = "run the cell that makes it"
 
@@ -347,14 +348,15 @@ def _row(cells: Sequence[Experiment], train: Any) -> _Row:
     )
 
 
-def at_start(e: Experiment) -> Floats:
+def at_start(e: Experiment, shake: float = 0.0) -> Floats:
     """(L,) root mean square of dloss/dz of each layer at the start, over its units and the images of the probe batch,
-    each of which has the loss of its own; input side first, in float64.
+    each of which has the loss of its own; input side first, in float64. With `shake` all weights are that much larger.
 
     A mini-batch's gradient is a mean in which images cancel, more so in some layers than in others; the mean field
     speaks of single images.
     """
-    deltas, _ = backward.back_propagated(e, initialisations.named(e), *backward.probe_batch(e))
+    parameters = {name: values * (1 + shake) for name, values in initialisations.named(e).items()}
+    deltas, _ = backward.back_propagated(e, parameters, *backward.probe_batch(e))
     return np.array([math.sqrt(backward.mean_square(delta)) for delta in deltas])
 
 

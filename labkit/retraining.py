@@ -5,6 +5,7 @@ digits. So `spread` runs a training twice more, from a start that was moved by a
 part, nothing can be compared, and how far they are apart says what is to be tolerated before.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,13 @@ _FIRST, _SECOND = 0.9, 0.999  # Adam's, as labkit.optimizers has them
 class Retraining:
     """What came of one training. I iterations."""
 
-    loss: Floats  # (I,) mean cross-entropy of the mini-batch, nats
-    accuracy: float  # share of all training images classified right at the end; NaN where the loss broke down
+    loss: Floats  # (I,) mean cross-entropy of the mini-batch, nats; NaN behind a loss that is no number
+    accuracy: float  # share of all training images classified right at the end; NaN where none was reached
 
 
-def retrain(e: Experiment, dtype: str = "float32", shake: float = 0.0) -> Retraining:
-    """Train the experiment's network anew; with `shake` its start is moved by that share, up and down by turns."""
+def retrain(e: Experiment, dtype: str = "float32", shake: float = 0.0, steps: int | None = None) -> Retraining:
+    """Train the experiment's network anew, or the first `steps` iterations of it; with `shake` its start is moved by
+    that share, up and down by turns."""
     if not e.plain or e.optimizer != "adam":
         raise ExperimentError(f"{e.name} is no plain network by adam: there is no retraining of it")
     drawn = data.shared(data.which(e))
@@ -40,8 +42,8 @@ def retrain(e: Experiment, dtype: str = "float32", shake: float = 0.0) -> Retrai
     parameters = (start * (1 + shake * signs)).astype(dtype)
     gradients, moments = np.empty_like(parameters), [np.zeros_like(parameters) for _ in range(2)]
     layers, slopes = (replay.layers_of(flat, e.widths) for flat in (parameters, gradients))
-    losses = np.full(e.iterations, np.nan)
-    order = [batch for epoch in range(e.epochs) for batch in data.epoch_batches(e, epoch)]
+    order = [batch for epoch in range(e.epochs) for batch in data.epoch_batches(e, epoch)][:steps]
+    losses = np.full(len(order), np.nan)
     # a network can break down, and then it does so here, too
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         for at, batch in enumerate(order):
@@ -49,7 +51,8 @@ def retrain(e: Experiment, dtype: str = "float32", shake: float = 0.0) -> Retrai
             if not np.isfinite(losses[at]):
                 break
             _adam(parameters, gradients, moments, at + 1, e)
-        accuracy = _right(layers, images, drawn.labels, e) if np.isfinite(losses).all() else float("nan")
+        whole = len(order) == e.iterations and np.isfinite(losses).all()
+        accuracy = _right(layers, images, drawn.labels, e) if whole else math.nan
     return Retraining(losses, accuracy)
 
 
@@ -63,7 +66,7 @@ class Spread:
 
 def spread(e: Experiment, first: Retraining, shakes: Sequence[float] = SHAKES) -> Spread:
     """Against trainings whose start was moved by some roundings."""
-    others = [retrain(e, shake=shake) for shake in shakes]
+    others = [retrain(e, shake=shake, steps=len(first.loss)) for shake in shakes]
     off = np.max([np.abs(one.loss - first.loss) for one in others], axis=0)
     off = np.where(np.isnan(off), np.inf, off)
     return Spread(

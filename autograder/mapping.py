@@ -1,0 +1,183 @@
+"""Is a map of trainability what it says it is: this student's, of the assignment's networks, with what came of them?
+
+Every network of a map follows from the student's seed. So a grader draws some, in secret, and computes them again: of
+many the gradients at the start, of some the whole training, in numpy. Which are drawn follows from a salt that no
+student knows and from the map's digest.
+
+A map with a share f of invented fields passes with a probability of about (1 - f)^RUNS; nobody gains by a single one.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autograder.audit import draw
+from autograder.authenticity import differs
+from autograder.checks import Failed
+from labkit import maps, retraining
+from labkit.experiments import Experiment
+from labkit.maps import Grid, Map
+from labkit.retraining import Retraining
+
+STARTS, RUNS = 12, 4  # fields of which the start, and the whole training, are computed again
+LAYERS = 20_000  # layers times iterations of one retraining: 3 s; what is deeper is run for as many iterations
+# Gradients at the start are computed in float64, so other libraries' products agree within 1e-15: nearly always. In 200
+# layers of a chaotic network that becomes percents; there, SPREAD times what a start shows that is moved by a rounding.
+START = 1e-4
+# Of a loss of order 1. Honest float32 trainings are within 1e-5 where rounding is not amplified; where it is, they are
+# within SPREAD times what trainings are apart that differ by some roundings at their start.
+LOSS, SPREAD = 1e-3, 10.0
+VOTES = 5  # images; honest trainings that agree differ by none or one
+STORMY = 0.15  # of an accuracy at the end of a training that rounding has led elsewhere; measured: up to 0.07
+HUGE = 1e4  # nats; the next step of such a network can lead anywhere
+LOST = 0.1  # apart by this much of a nat, trainings have nothing in common any more
+_ADVICE = "Delete the file, run the cell that makes the map again, and hand in what it saves."
+
+
+@dataclass(frozen=True)
+class AskedMap:
+    """The map that has to be handed in."""
+
+    base: Experiment
+    grid: Grid
+
+
+def examine(found: Map, asked: AskedMap, salt: bytes | None = None) -> None:
+    """Raise `Failed` unless the map is an honest one of the networks that are asked for."""
+    if (failure := _failure(found, asked, secrets.token_bytes(16) if salt is None else salt)) is not None:
+        raise Failed(failure.found, failure.help)
+
+
+@lru_cache(maxsize=16)
+def _failure(found: Map, asked: AskedMap, salt: bytes) -> Failed | None:
+    """What is wrong with a map, kept because several questions ask it of the same one."""
+    try:
+        is_asked_for(found, asked)
+        holds_together(found)
+        every = range(found.accuracy.size)
+        starts_from_seed(found, draw(salt, f"{found.digest} start", every, STARTS))
+        trained(found, draw(salt, f"{found.digest} run", every, RUNS))
+    except Failed as failure:
+        return failure
+    return None
+
+
+def is_asked_for(found: Map, asked: AskedMap) -> None:
+    """The student's own seed, the assignment's networks and budget, all of the grid."""
+    grid = asked.grid
+    differs(found.base, asked.base, "map")
+    missing = [depth for depth in grid.depths if depth not in found.depths]
+    if missing and set(found.depths) < set(grid.depths) and found.variances == grid.variances:
+        raise Failed(
+            f"it is not finished: it lacks the networks with {_listed(missing)} hidden layers",
+            "Run the cell that makes the map again: it goes on where it was.",
+        )
+    for what, has, wants in (("depths", found.depths, grid.depths), ("variances", found.variances, grid.variances)):
+        if tuple(has) != tuple(wants):
+            raise Failed(f"it has the {what} {_listed(has)}; the assignment has {_listed(wants)}", _ADVICE)
+
+
+def _listed(values: Sequence[float]) -> str:
+    some = ", ".join(f"{one:g}" for one in values[:12])
+    return f"{some}, ..." if len(values) > 12 else some or "(none)"
+
+
+def holds_together(found: Map) -> None:
+    """What every training leaves: losses above 0, shares of images, gradients in every layer and none beyond."""
+    finite = np.isfinite(found.loss)
+    broken = ~finite.all(axis=2)
+    first = np.where(broken, finite.argmin(axis=2), finite.shape[2])
+    before = np.arange(finite.shape[2]) < first[..., None]
+    depth = np.broadcast_to(np.array(found.depths)[:, None], found.accuracy.shape)
+    inside = np.arange(found.start.shape[2]) <= depth[..., None]
+    images = found.accuracy * found.base.observations
+    laws: tuple[tuple[str, Any], ...] = (
+        ("a loss is below 0", ~(before & (found.loss < 0)).any(axis=2)),
+        ("it has an accuracy, and yet its loss is no number in the end", ~broken | np.isnan(found.accuracy)),
+        ("its accuracy is no number, and yet its loss is one to the end", broken | np.isfinite(found.accuracy)),
+        (
+            "its accuracy is no share of the training images",
+            broken | ((found.accuracy >= 0) & (found.accuracy <= 1) & (np.abs(images - np.round(images)) < 1e-6)),
+        ),
+        ("a gradient at the start is missing, or below 0", (~inside | (found.start >= 0)).all(axis=2)),
+        ("it has gradients of layers that it has not", (inside | np.isnan(found.start)).all(axis=2)),
+    )
+    for wrong, holds in laws:
+        if not holds.all():
+            d, v = (int(index) for index in np.argwhere(~holds)[0])
+            raise Failed(f"{_where(found, d, v)}: {wrong}", _ADVICE)
+
+
+def _where(found: Map, d: int, v: int) -> str:
+    return f"in the network with {found.depths[d]} hidden layers at sigma_w^2 = {found.variances[v]:g}"
+
+
+def starts_from_seed(found: Map, drawn: Sequence[int]) -> None:
+    """The gradients at the start follow from the seed."""
+    for index in drawn:
+        d, v = divmod(index, len(found.variances))
+        e, has = found.cell(d, v), found.start_of(d, v)
+        want = maps.at_start(e)
+        if (_off(has, want) <= START).all():
+            continue
+        off = ~(_off(has, want) <= START + SPREAD * _off(maps.at_start(e, maps.ROUNDED), want))
+        if off.any():
+            layer = int(np.argmax(off))
+            raise Failed(
+                f"{_where(found, d, v)} the gradient of layer {layer + 1} at the start is {has[layer]:.4g}, "
+                f"your seed gives {want[layer]:.4g}",
+                _ADVICE,
+            )
+
+
+def _off(has: NDArray[np.float64], want: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each layer, as a share of what is wanted; 1 for what is beyond what a number can hold on one side alone."""
+    with np.errstate(invalid="ignore"):
+        off = np.abs(has - want) / np.maximum(want, np.finfo(np.float64).tiny)
+    return np.where(has == want, 0.0, np.where(np.isinf(off), 1.0, off))
+
+
+def trained(found: Map, drawn: Sequence[int]) -> None:
+    """Losses and accuracy are what training gives, as far as rounding allows to tell."""
+    for index in drawn:
+        d, v = divmod(index, len(found.variances))
+        e = found.cell(d, v)
+        steps = max(1, min(e.iterations, LAYERS // (found.depths[d] + 1)))
+        again = retraining.retrain(e, steps=steps)
+        if (wrong := _unlike(found, (d, v), again, np.zeros(steps), 0.0)) is not None:
+            apart = retraining.spread(e, again)
+            calm = apart.loss < LOST
+            wrong = _unlike(found, (d, v), again, np.where(calm, apart.loss, np.inf), apart.accuracy)
+        if wrong is not None:
+            raise Failed(f"{_where(found, d, v)} {wrong}", _ADVICE)
+
+
+def _unlike(found: Map, at: tuple[int, int], again: Retraining, apart: NDArray[np.float64], votes: float) -> str | None:
+    """The first figure that is off, in words."""
+    has, want = found.loss[at][: len(again.loss)].astype(np.float64), again.loss
+    with np.errstate(invalid="ignore"):
+        room = LOSS * np.maximum(1, np.abs(want)) + SPREAD * apart
+        near = (np.abs(has - want) <= room) | (~np.isfinite(has) & ~np.isfinite(want)) | np.isinf(apart)
+    # of a loss that goes beyond all bounds, rounding decides at which step it is no number any more
+    near |= ~(has <= HUGE) & ~(want <= HUGE)
+    if not near.all():
+        step = int(np.argmin(near))
+        return (
+            f"the loss of iteration {step + 1} is recorded as {has[step]:.4g}, training it again gives {want[step]:.4g}"
+        )
+    accuracy = float(found.accuracy[at])
+    if len(want) < found.base.iterations or np.isnan(again.accuracy) or np.isnan(accuracy):
+        return None
+    if not abs(accuracy - again.accuracy) <= _room(found, float(apart[-1]), votes):
+        return f"the accuracy is recorded as {accuracy:.4g}, training it again gives {again.accuracy:.4g}"
+    return None
+
+
+def _room(found: Map, apart: float, votes: float) -> float:
+    """Images beside a border fall to either side: a few, and where rounding is amplified, more."""
+    return VOTES / found.base.observations + (STORMY if apart > LOST / 10 else SPREAD * votes)

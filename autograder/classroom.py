@@ -44,7 +44,7 @@ NAMES = (  # noqa: SIM905  a list of words reads worse
     "ulla viktor wanjiru xochitl yuki zeynep amara bjorn carmen dmitri esra finn giulia hamid"
 ).split()
 
-Forge = Callable[[Recording], Recording]
+Forge = Callable[[Any], Any]  # of a recording, or of what else the lab asks for
 Cell = dict[str, Any]
 
 
@@ -96,6 +96,7 @@ class Class:
     usual: Sequence[Edit]  # of everybody's solution
     essays: Mapping[str, str]  # by cell, with numbers in braces
     numbers: Callable[[Path], Mapping[str, float]]  # what an essay quotes from the recordings in a folder
+    load: Callable[[Path], Any] = Recording.load  # what is forged
 
 
 @dataclass(frozen=True)
@@ -246,8 +247,9 @@ def _write(student: Student, classmate: Student, lab: Lab, workers: Nursery) -> 
         for name in student.kind.borrows:
             shutil.copy2(classmate.folder / f"{name}.safetensors", work)
         if student.kind.forge is not None:
-            for name in student.kind.forged:
-                student.kind.forge(Recording.load(work / f"{name}.safetensors")).save(work / f"{name}.safetensors")
+            load = class_of(lab.assignment).load
+            for path in (work / f"{name}.safetensors" for name in student.kind.forged):
+                student.kind.forge(load(path)).save(path)
         (work / "timestamp.txt").write_text(_handed_in(student.id))
         (work / SECRET).write_text(hashlib.sha512(student.id.encode()).hexdigest())
         _swap(work, student.folder)

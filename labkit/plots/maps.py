@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from labkit import backward, theory
 from labkit.maps import Map
-from labkit.plots.figure import GREY, PlotError, describe, frame, legend_below, legend_room, tiles, title
+from labkit.plots.figure import GREY, PlotError, count_from, describe, frame, legend_below, legend_room, tiles, title
 from labkit.plots.words import ACTIVATIONS, COLOURS, number
 from labkit.recording import Array
 
@@ -77,7 +77,7 @@ def starting_gradients(found: Map, depth: int | None = None, *, figure: Figure |
         raise PlotError(f"the map has no gradients over {depth} hidden layers: choose from {choice}")
     row, name = found.depths.index(depth), ACTIVATIONS[found.base.activation]
     handles = [
-        Line2D([], [], color=GREY, linewidth=1.6, label="measured, one seed"),
+        Line2D([], [], color=GREY, linewidth=1.6, marker="o", label="measured, one seed"),
         Line2D([], [], color=GREY, linewidth=1.2, linestyle=(0, (1, 1.2)), label="theory, wide networks"),
         Line2D([], [], color=COLOURS[2], linewidth=1, label="critical point"),
     ]
@@ -173,8 +173,10 @@ def _spell(axes: Axes, found: Map) -> None:
         for column, variance in enumerate(found.variances):
             value = float(found.accuracy[row, column])
             shown = "" if math.isnan(value) else f"{value:.2f}".lstrip("0") if value < 1 else "1"
-            colour = "black" if value > 0.55 else "white"
-            axes.text(variance, depth, shown, color=colour, fontsize=7.5, ha="center", va="center")
+            colour, behind = ("black", "#C8B866") if value > 0.55 else ("white", "#30384F")
+            around = [patheffects.Stroke(linewidth=2.2, foreground=behind), patheffects.Normal()]
+            at: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "path_effects": around, "zorder": 5}
+            axes.text(variance, depth, shown, color=colour, **at)
 
 
 def _handles(broken: bool) -> list[Line2D | Patch]:
@@ -226,6 +228,7 @@ def _sizes(axes: Axes, found: Map, measured: list[Array], expected: list[Array])
         axes.plot(at, np.where(sizes > 0, sizes, np.nan), color=shade, linewidth=1.6, label=f"{variance:g}")
         axes.plot(at, np.where(wanted > 0, wanted, np.nan), color=shade, linewidth=1.2, linestyle=(0, (1, 1.2)))
     axes.set_yscale("log")
+    count_from(axes.xaxis)
     axes.set_xlabel("Layer, from the input")
     axes.set_ylabel("Root mean square of dloss/dz")
     frame(axes)
@@ -236,12 +239,15 @@ def _gains(axes: Axes, found: Map, row: int) -> None:
     x = _edges(found.variances)
     at = np.geomspace(x[0], x[-1], POINTS)
     axes.plot(at, [_scale(found, one).chi_1 for one in at], color=COLOURS[1], linewidth=1.2, linestyle=(0, (1, 1.2)))
-    axes.plot(found.variances, measured_gains(found)[row], color=COLOURS[0], marker="o", linestyle="")
+    gains = measured_gains(found)[row]
+    axes.plot(found.variances, gains, color=COLOURS[0], marker="o", linestyle="")
     axes.axhline(1, color=GREY, linewidth=0.8)
     axes.axvline(_critical(found), color=COLOURS[2], linewidth=1)
     axes.set_xscale("log")
     axes.set_yscale("log")
     _ticks(axes.xaxis, found.variances)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(gains) > 5 * min(gains) else (1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(_AXIS)
     axes.set_ylabel(r"Factor per layer on the mean square, and $\chi_1$")

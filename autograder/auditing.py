@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autograder import audit as audits
-from autograder import grading, marking, questionnaire, submission
+from autograder import grading, mapping, marking, questionnaire, submission
 from autograder.authenticity import Asked, examine
 from autograder.checks import Failed
 from autograder.marking import GradingError, Task
 from autograder.submission import Submission, SubmissionError
+from labkit.maps import Map
 from labkit.recording import Recording, RecordingError
 
 SUFFIX = ".safetensors"
@@ -41,7 +42,7 @@ def audit(
     or cannot be graded at all.
     """
     task = marking.prepare(course.absolute(), assignment)
-    if not questionnaire.recordings(assignment, ""):
+    if not (questionnaire.recordings(assignment, "") or questionnaire.maps(assignment, "")):
         raise GradingError(f"{assignment} does not say which recordings it asks for: there is nothing to audit")
     for student in grading.chosen(task.course, assignment, students):
         yield from _student(task, student, stretches)
@@ -55,10 +56,14 @@ def _student(task: Task, student: str, stretches: int) -> Iterator[Audited]:
         yield Audited(student, "", 0, str(error))
         return
     names = [name for name in asked if f"{name}{SUFFIX}" in handed_in.files]
-    if not names:
+    maps = questionnaire.maps(task.assignment, student)
+    mapped = [name for name in maps if f"{name}{SUFFIX}" in handed_in.files]
+    if not (names or mapped):
         yield Audited(student, "", 0, "no recording was handed in")
     for name in names:
         yield _recording(task, handed_in, name, asked, stretches)
+    for name in mapped:
+        yield _map(task, handed_in, name, maps[name])
 
 
 def _recording(task: Task, handed_in: Submission, name: str, asked: Mapping[str, Asked], stretches: int) -> Audited:
@@ -75,3 +80,18 @@ def _recording(task: Task, handed_in: Submission, name: str, asked: Mapping[str,
     except Exception as error:  # whatever a file makes of us, the class goes on
         verdict = f"it could not be audited ({type(error).__name__}): look at it yourself"
     return Audited(handed_in.student, name, drawn, verdict)
+
+
+def _map(task: Task, handed_in: Submission, name: str, asked: mapping.AskedMap) -> Audited:
+    """The same of a map: its networks that are trained again count as stretches."""
+    verdict = ""
+    try:
+        found = Map.from_bytes(handed_in.read(f"{name}{SUFFIX}"), f"{name}{SUFFIX}")
+        mapping.examine(found, asked, task.salt(handed_in.student))
+    except Failed as failure:
+        verdict = failure.found
+    except RecordingError as error:
+        verdict = str(error)
+    except Exception as error:  # whatever a file makes of us, the class goes on
+        verdict = f"it could not be audited ({type(error).__name__}): look at it yourself"
+    return Audited(handed_in.student, name, mapping.RUNS, verdict)

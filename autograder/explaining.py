@@ -21,6 +21,7 @@ from autograder.marking import Task
 from autograder.results import Exchange, File, Kept, Outputs, QuestionResult, Result
 from autograder.showing import UNKNOWN, WORDS, one_line, points
 from autograder.submission import Submission, SubmissionError
+from labkit.maps import PREFIX, Map
 from labkit.recording import Recording, RecordingError
 from labkit.timeline import Timeline, TimelineError
 
@@ -248,7 +249,9 @@ def _described(case: _Case, file: File) -> str:
         path = Path(room) / file.name
         try:
             path.write_bytes(_content(case, file))
-            return _timeline(Timeline.load(path)) if file.name == TIMELINE else _recording(Recording.load(path))
+            if file.name == TIMELINE:
+                return _timeline(Timeline.load(path))
+            return _map(path) if file.name.startswith(PREFIX) else _recording(Recording.load(path))
         except (OSError, RecordingError, TimelineError) as error:
             return f"it cannot be read: {error}".replace(f"{room}/", "")
 
@@ -259,6 +262,12 @@ def _content(case: _Case, file: File) -> bytes:
     if case.handed_in is None:
         raise FileNotFoundError("it is gone from the submission")
     return case.handed_in.read(file.name)
+
+
+def _map(path: Path) -> str:
+    found = Map.load(path)
+    owner = found.base.student or "nobody named"
+    return f"{found!r}; of {owner}, seed {found.base.seed}, {found.base.dtype} on {found.device}"
 
 
 def _recording(recording: Recording) -> str:

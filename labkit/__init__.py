@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from labkit.explorer import explore
     from labkit.jobs import Job, JobError, open_job, submit
     from labkit.live import LiveDistributions, LiveTraining
+    from labkit.maps import Map, trainability
     from labkit.optimizers import SGD, Adam, RMSprop, clip_each, clip_gradients, clip_values
     from labkit.recorder import Recorder
     from labkit.recording import Recording, RecordingError
@@ -26,6 +27,7 @@ _HOME = {
     "JobError": "jobs",
     "LiveDistributions": "live",
     "LiveTraining": "live",
+    "Map": "maps",
     "RMSprop": "optimizers",
     "Recorder": "recorder",
     "Recording": "recording",
@@ -41,6 +43,7 @@ _HOME = {
     "submit": "jobs",
     "train": "training",
     "train_many": "training",
+    "trainability": "maps",
     "workspace": "desk",
 }
 _ROOMS = ("data", "histogram", "networks", "plots", "theory")
@@ -54,6 +57,7 @@ __all__ = [
     "JobError",
     "LiveDistributions",
     "LiveTraining",
+    "Map",
     "RMSprop",
     "Recorder",
     "Recording",
@@ -68,6 +72,7 @@ __all__ = [
     "submit",
     "train",
     "train_many",
+    "trainability",
     "workspace",
 ]
 

@@ -145,6 +145,39 @@ def _bands(name: str, layers: Sequence[str], figures: Sequence[tuple[Any, Any, A
     return table
 
 
+@main.command("map")
+@click.argument("names", nargs=-1, required=True, metavar="trainability/ACTIVATION...")
+@click.option("--student", default="", help="Whose map: the seed follows from the id.")
+@click.option("--size", type=click.Choice(["tiny", "coarse", "fine"]), default="coarse", help="Fewer or more networks.")
+@click.option("--device", help="cpu or cuda; by default a GPU where there is one.")
+@click.option("--backend", default="here", help="here; or as in `labkit submit`, a job for each depth.")
+@click.option("--profile", default="generic", help="The cluster: generic, teaching, or a .toml file of your own.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The folder for maps and figures.")
+def draw_map(
+    names: tuple[str, ...], student: str, size: Any, device: str | None, backend: Any, profile: str, out: Path
+) -> None:
+    """Map where deep networks train: depth by weight variance.
+
+    Trains a network for each pair, saves what came of them, and draws it with theory's depth scales over it. What a
+    file in the folder has of this very map is not trained again.
+
+    Example: labkit map trainability/tanh --student ada
+    """
+    from labkit import maps, plots
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name in dict.fromkeys(names):
+        activation = name.removeprefix(f"{maps.FAMILY}/")
+        path = out / f"{maps.PREFIX}{activation}.safetensors"
+        found = maps.trainability(activation, student, size, path, device=device, backend=backend, profile=profile)
+        click.echo(f"{path}: {found!r}")
+        for ending, draw in (("", plots.trainability), ("-start", plots.starting_gradients)):
+            figure: Any = draw(found)
+            drawn = path.with_name(f"{path.stem}{ending}.png")
+            drawn.write_bytes(figure.png())
+            click.echo(drawn)
+
+
 main.add_command(jobs.submit)
 main.add_command(jobs.job)
 

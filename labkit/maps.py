@@ -32,6 +32,7 @@ Size = Literal["tiny", "coarse", "fine"]
 
 FORMAT = 1
 FAMILY = "trainability"
+PREFIX = "map_"  # of a map's file, before its activation
 LARGEST_FILE = 64 * 2**20  # bytes; a coarse map has 150 thousand, a fine one 2 million
 ROUNDED = 4e-16  # two units in the last place of float64
 INSTEAD = "LABKIT_MAPS"  # an environment variable: the size that stands for `coarse`, to try a whole course out

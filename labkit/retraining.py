@@ -18,8 +18,9 @@ from labkit.experiments import Experiment, ExperimentError
 Floats = NDArray[Any]
 
 CHUNK = 500  # images of which an accuracy is taken at once
-# Kinds of numbers, and by what share of itself each parameter is moved at the start: some roundings of float32.
-VARIANTS = (("float64", 0.0), ("float32", 3e-7), ("float32", -3e-7))
+# Kinds of numbers, and by what share of itself each parameter is moved at the start: what rounding leaves of sums over
+# some hundred units or images.
+VARIANTS = (("float64", 0.0), ("float32", 3e-6), ("float32", -3e-6))
 _FIRST, _SECOND = 0.9, 0.999  # Adam's, as labkit.optimizers has them
 
 

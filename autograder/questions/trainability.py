@@ -29,13 +29,14 @@ SMALLEST_ROW = 10  # the same on the grid that is there to try things out
 def asked_maps(student: str) -> dict[str, AskedMap]:
     """Every map that the assignment asks for."""
     return {
-        f"map_{activation}": AskedMap(*maps.of_student(activation, student or "-", SIZE)) for activation in ACTIVATIONS
+        f"{maps.PREFIX}{activation}": AskedMap(*maps.of_student(activation, student or "-", SIZE))
+        for activation in ACTIVATIONS
     }
 
 
 def map_of(evidence: Evidence, activation: str) -> Map:
     """The map of that activation, once it was found to be an honest one of the student's own."""
-    name = f"map_{activation}"
+    name = f"{maps.PREFIX}{activation}"
     found = evidence.map(name)
     examine(found, asked_maps(evidence.student)[name], evidence.salt)
     return found

@@ -29,13 +29,14 @@ LAYERS = 20_000  # layers times iterations of one retraining: 3 s; what is deepe
 # Gradients at the start are computed in float64, so other libraries' products agree within 1e-15: nearly always. In 200
 # layers of a chaotic network that becomes percents; there, SPREAD times what a start shows that is moved by a rounding.
 START = 1e-4
-# Of a loss of order 1. Honest float32 trainings are within 1e-5 where rounding is not amplified; where it is, they are
-# within SPREAD times what trainings are apart that differ by some roundings at their start.
-LOSS, SPREAD = 1e-3, 10.0
+# Of a loss of order 1. Honest float32 trainings are within 1e-5 where rounding is not amplified. Where it is, one
+# training takes leave of another within a few iterations, sooner or later: so they are within SPREAD times what
+# trainings that differ by rounding are apart AHEAD iterations later (measured: 30 times at the same iteration).
+LOSS, SPREAD, AHEAD = 1e-3, 100.0, 10
+LOST = 0.01  # nats; this far apart, trainings have nothing in common any more
 VOTES = 5  # images; honest trainings that agree differ by none or one
 STORMY = 0.15  # of an accuracy at the end of a training that rounding has led elsewhere; measured: up to 0.07
 HUGE = 1e4  # nats; the next step of such a network can lead anywhere
-LOST = 0.1  # apart by this much of a nat, trainings have nothing in common any more
 _ADVICE = "Delete the file, run the cell that makes the map again, and hand in what it saves."
 
 
@@ -151,8 +152,8 @@ def trained(found: Map, drawn: Sequence[int]) -> None:
         again = retraining.retrain(e, steps=steps)
         if (wrong := _unlike(found, (d, v), again, np.zeros(steps), 0.0)) is not None:
             apart = retraining.spread(e, again)
-            calm = apart.loss < LOST
-            wrong = _unlike(found, (d, v), again, np.where(calm, apart.loss, np.inf), apart.accuracy)
+            soon = apart.loss[np.minimum(np.arange(steps) + AHEAD, steps - 1)]
+            wrong = _unlike(found, (d, v), again, np.where(soon < LOST, soon, np.inf), apart.accuracy)
         if wrong is not None:
             raise Failed(f"{_where(found, d, v)} {wrong}", _ADVICE)
 
@@ -180,4 +181,4 @@ def _unlike(found: Map, at: tuple[int, int], again: Retraining, apart: NDArray[n
 
 def _room(found: Map, apart: float, votes: float) -> float:
     """Images beside a border fall to either side: a few, and where rounding is amplified, more."""
-    return VOTES / found.base.observations + (STORMY if apart > LOST / 10 else SPREAD * votes)
+    return VOTES / found.base.observations + (STORMY if apart > LOST / 10 else 2 * votes)

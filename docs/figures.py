@@ -111,11 +111,25 @@ def signed_or_absolute() -> Figure:
     return plots.gradient_sizes(run(SHORT.replace(activation="relu")), signed=True)
 
 
+@cache
+def mapped() -> labkit.Map:
+    return labkit.trainability("sigmoid", "docs", progress=False)
+
+
+def trainability() -> Figure:
+    return plots.trainability(mapped())
+
+
+def trainability_starts() -> Figure:
+    return plots.starting_gradients(mapped(), 16)
+
+
 DRAWINGS: dict[str, Callable[[], Figure]] = {
     draw.__name__.replace("_", "-"): draw
     for draw in (
         activations, six_waterfall, six_heatmap, six_gain, six_bands, six_losses, remedies,
         dial_gain, dial_losses, dial_norms, through_time, growth_relu, growth_tanh, signed_means, signed_or_absolute,
+        trainability, trainability_starts,
     )
 }  # fmt: skip
 WORDS = "README.md"  # beside the figures: what each shows

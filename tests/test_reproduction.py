@@ -164,7 +164,7 @@ def test_the_claims_reach_every_experiment_of_the_tutorials() -> None:
     from labkit.catalogue import EXPERIMENTS
 
     ours = {"vanishing/exploding", "vanishing/relu_sgd", "vanishing/sigmoid_sgd"} | {
-        name for name in EXPERIMENTS if "/gain_" in name or name.startswith("recurrent/")
+        name for name in EXPERIMENTS if "/gain_" in name or name.startswith(("recurrent/", "trainability/"))
     }
     assert set(NAMES) == set(EXPERIMENTS) - ours
 

@@ -13,7 +13,7 @@ from labkit import maps, theory
 from labkit.experiments import Activation
 from labkit.maps import ACTIVATIONS, Map
 
-QUADRATURE = 3e-3  # of a mean over 100 Gauss-Hermite points or any finer rule; another formula is off by more than 2 %
+QUADRATURE = 3e-3  # of a mean over the notebook's points or any finer rule; another formula is off by more than 2 %
 SETTLED = 1e-2  # of q*, where it is reached geometrically: a hundred layers are within this
 CRITICAL = 0.03  # of the critical variance: that of tanh is reached algebraically, and 500 layers are within 1 %
 LEARNT = 0.25  # of the training images right

@@ -1,0 +1,239 @@
+"""Maps of trainability: their file, how they are made, trained again and drawn."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from labkit import maps, networks, plots, retraining, theory
+from labkit.backward import probe_batch
+from labkit.cli import main
+from labkit.experiments import ExperimentError, experiment
+from labkit.maps import GRIDS, Map
+from labkit.plots import maps as drawn
+from labkit.recording import RecordingError
+
+
+def made(depths=(2, 5, 10), variances=(0.5, 1.0, 4.0)):
+    """A map that nobody trained."""
+    base = experiment("trainability/tanh", "ada").replace(epochs=1, batches=20)
+    start = np.full((len(depths), len(variances), max(depths) + 1), np.nan)
+    for row, depth in enumerate(depths):
+        layers = np.arange(depth + 1)
+        for column, variance in enumerate(variances):
+            start[row, column, : depth + 1] = 0.3 * theory.depth_scales("tanh", variance).chi_1 ** (
+                (depth - layers) / 2
+            )
+    accuracy = np.linspace(0.1, 0.9, start[..., 0].size).reshape(start.shape[:2])
+    loss = np.linspace(2.3, 0.4, 20, dtype=np.float32) * np.ones((*accuracy.shape, 1), np.float32)
+    return Map(base, depths, variances, accuracy, loss, start)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("map") / "map.safetensors"
+    return maps.trainability("sigmoid", "ada", "tiny", path, progress=False), path
+
+
+# the file
+
+
+def test_a_map_comes_back_as_it_was_saved(tmp_path):
+    one = made()
+    again = Map.load(one.save(tmp_path / "m.safetensors"))
+    assert (again.base, again.depths, again.variances, again.digest) == (
+        one.base,
+        one.depths,
+        one.variances,
+        one.digest,
+    )
+    for name in maps.ARRAYS:
+        np.testing.assert_array_equal(getattr(again, name), getattr(one, name))
+
+
+def altered(content):
+    return content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda content: b"", "is no map"),
+        (lambda content: content[:100], "is no map"),
+        (lambda content: content[:-10], "cut off or damaged"),
+        (altered, "its digest does not fit"),
+        (lambda content: content.replace(b"tanh", b"tanx"), "description cannot be read"),
+        (lambda content: content.replace(b'\\"depths\\": [2, 5', b'\\"depths\\": [5, 2'), "not in order"),
+        (
+            lambda content: content.replace(b'\\"depths\\": [2, 5', b'\\"depths\\": [0, 5'),
+            "description cannot be read",
+        ),
+        (lambda content: content.replace(b'\\"format\\": 1', b'\\"format\\": 7'), "another format"),
+        (lambda content: b"\xff" * 8 + content, "is no map"),
+    ],
+)
+def test_a_file_that_is_no_map_is_refused(tmp_path, spoil, words):
+    path = made().save(tmp_path / "m.safetensors")
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(RecordingError, match=words):
+        Map.load(path)
+
+
+def test_a_map_whose_arrays_have_other_shapes_is_refused(tmp_path):
+    one = made()
+    for changes in ({"accuracy": one.accuracy[:2]}, {"loss": one.loss[..., :5]}, {"start": one.start.astype(np.int64)}):
+        with np.errstate(invalid="ignore"):
+            path = replace(one, **changes).save(tmp_path / "m.safetensors")
+        with pytest.raises(RecordingError, match="was altered"):
+            Map.load(path)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda: maps.of_student("gelu"), "there is no map for 'gelu': choose from tanh, relu, sigmoid"),
+        (lambda: maps.of_student("tanh", "ada", "huge"), "choose from tiny, coarse, fine"),
+        (lambda: Map.load("/nowhere/m.safetensors"), "there is no map"),
+        (lambda: retraining.retrain(experiment("exploding/gain_one")), "by adam"),
+        (lambda: plots.starting_gradients(made(), 7), "choose from 2, 5, 10"),
+        (lambda: plots.trainability(replace(made(), depths=())), "no networks yet"),
+    ],
+)
+def test_bad_input_is_said_in_a_sentence(ask, words):
+    with pytest.raises((ExperimentError, RecordingError, plots.PlotError), match=words):
+        ask()
+
+
+def test_the_small_map_stands_for_the_coarse_one_where_the_environment_says_so(monkeypatch):
+    assert maps.of_student("tanh", "ada")[1] == GRIDS["coarse"]["tanh"]
+    monkeypatch.setenv(maps.INSTEAD, "tiny")
+    assert maps.of_student("tanh", "ada")[1] == GRIDS["tiny"]["tanh"]
+    assert maps.of_student("tanh", "ada", "fine")[1] == GRIDS["fine"]["tanh"]
+
+
+def test_every_grid_has_networks_on_both_sides_of_the_critical_point():
+    for size, grids in GRIDS.items():
+        for activation, grid in grids.items():
+            critical = theory.critical_variance(activation)
+            assert min(grid.variances) < critical < max(grid.variances), (size, activation)
+            assert list(grid.depths) == sorted(set(grid.depths))
+            assert list(grid.variances) == sorted(set(grid.variances))
+
+
+# how a map is made
+
+
+def test_a_map_goes_on_where_it_was_and_trains_nothing_twice(trained, tmp_path, monkeypatch):
+    whole, _ = trained
+    rows = np.array([0, 2])
+    part = replace(whole, depths=(1, 5), accuracy=whole.accuracy[rows], loss=whole.loss[rows], start=whole.start[rows])
+    path, real, asked = part.save(tmp_path / "m.safetensors"), maps._train, []
+    monkeypatch.setattr(
+        maps, "_train", lambda cells, device: asked.append(len(cells[0].widths) - 2) or real(cells, device)
+    )
+    again = maps.trainability("sigmoid", "ada", "tiny", path, progress=False)
+    assert asked == [2]
+    np.testing.assert_array_equal(again.accuracy, whole.accuracy)
+    np.testing.assert_array_equal(again.loss, whole.loss)
+    np.testing.assert_array_equal(again.start, whole.start)
+    assert maps.trainability("sigmoid", "ada", "tiny", path, progress=False).digest == again.digest
+    assert asked == [2]
+
+
+def test_networks_that_break_down_stop_no_others(monkeypatch):
+    """Side by side all stop when one is no number any more."""
+    cells = [maps.cell(experiment("trainability/relu").replace(epochs=1, batches=3), 2, s) for s in (1.0, 2.0, 3.0)]
+    real = maps._train
+
+    def train(left, device):
+        runs = real(left, device)
+        if len(left) == 3:
+            lost = np.array([2.0, np.nan], np.float32)
+            runs[1] = replace(runs[1], loss=lost)
+            runs = [replace(r, origin=replace(r.origin, stopped="the loss is not finite")) for r in runs]
+        return runs
+
+    row = maps._row(cells, lambda left: train(left, "cpu"))
+    assert np.isnan(row.accuracy).tolist() == [False, True, False]
+    assert np.isfinite(row.loss).all(axis=1).tolist() == [True, False, True]
+
+
+def test_the_gradients_at_the_start_are_those_of_autograd():
+    e = maps.cell(experiment("trainability/tanh", "ada"), 4, 1.7).replace(dtype="float64")
+    network, (images, labels) = networks.of_experiment(e), probe_batch(e)
+    kept = []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda _m, _i, z: (z.retain_grad(), kept.append(z))[0])
+    outputs = network(torch.from_numpy(images))
+    torch.nn.functional.cross_entropy(outputs, torch.from_numpy(labels), reduction="sum").backward()
+    want = [float(z.grad.square().mean().sqrt()) for z in kept]
+    np.testing.assert_allclose(maps.at_start(e), want, rtol=1e-9)
+
+
+def test_a_field_trained_again_in_numpy_is_what_torch_recorded(trained):
+    found, _ = trained
+    for d, v in ((0, 1), (2, 2)):
+        again = retraining.retrain(found.cell(d, v))
+        np.testing.assert_allclose(again.loss, found.loss[d, v], atol=2e-5)
+        assert again.accuracy == pytest.approx(found.accuracy[d, v], abs=1e-3)
+        other = retraining.retrain(found.cell(d, v), steps=5)
+        assert len(other.loss) == 5
+        assert math.isnan(other.accuracy)
+
+
+# figures
+
+
+def test_the_map_has_its_accuracies_lines_and_words():
+    one = made()
+    one.accuracy[2, 2] = math.nan
+    figure = plots.trainability(one)
+    axes = figure.axes[0]
+    (mesh,) = axes.collections
+    np.testing.assert_array_equal(mesh.get_array().filled(np.nan), one.accuracy)
+    lines = {line.get_label(): line for line in axes.lines}
+    x, y = lines[r"theory, $6\,\xi_c$"].get_data()
+    at = int(np.argmin(np.abs(x - 0.6)))
+    assert y[at] == pytest.approx(6 / abs(math.log(x[at])))
+    assert lines["critical point"].get_xdata()[0] == pytest.approx(1, abs=1e-6)
+    assert len(axes.texts) == 9
+    assert "4: to 5, 6 xi_c 48, 6 xi_gradient 19" in figure.alt_text
+    assert "In 1 networks the loss left the finite numbers" in figure.alt_text
+    edges = mesh.get_coordinates()[0, :, 0]
+    assert all(a < s < b for a, s, b in zip(edges, one.variances, edges[1:], strict=False))
+
+
+def test_gradients_at_the_start_lie_on_theory_where_theory_made_them():
+    one = made()
+    np.testing.assert_allclose(
+        drawn.measured_gains(one)[2], [theory.depth_scales("tanh", s).chi_1 for s in one.variances], rtol=1e-9
+    )
+    figure = plots.starting_gradients(one)
+    sizes, gains = figure.axes[:2]
+    np.testing.assert_allclose(sizes.lines[0].get_ydata(), one.start_of(2, 0))
+    assert gains.lines[1].get_xdata().tolist() == list(one.variances)
+    assert "0.5 at 0.5 (theory 0.5)" in figure.alt_text
+
+
+def test_a_map_with_one_hidden_layer_has_no_gain():
+    one = made((1, 3))
+    assert np.isnan(drawn.measured_gains(one)[0]).all()
+    assert np.isfinite(drawn.measured_gains(one)[1]).all()
+
+
+def test_the_command_makes_map_and_figures_and_reads_what_is_there(trained, tmp_path):
+    whole, _ = trained
+    whole.save(tmp_path / "map_sigmoid.safetensors")
+    asked = ["map", "trainability/sigmoid", "--student", "ada", "--size", "tiny", "--out", str(tmp_path)]
+    done = CliRunner().invoke(main, asked)
+    assert done.exit_code == 0, done.output
+    assert "3 depths to 5 by 4 variances" in done.output
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"map_sigmoid.safetensors", "map_sigmoid.png", "map_sigmoid-start.png"}
+    wrong = CliRunner().invoke(main, ["map", "trainability/gelu", "--out", str(tmp_path)])
+    assert wrong.exit_code == 1
+    assert "choose from tanh, relu, sigmoid" in wrong.output

@@ -290,7 +290,7 @@ def _begun(base: Experiment, grid: Grid, save: Path | str | None) -> Map:
 def _train(cells: Sequence[Experiment], device: str | None) -> list[Recording]:
     from labkit.training import train_many
 
-    return train_many(cells, device=device, progress=False)
+    return list(train_many(cells, device=device, progress=False))
 
 
 def _queued(

@@ -179,6 +179,7 @@ def _configuration(folder: Path, names: Sequence[str]) -> str:
         "MessageTimeout=10",
         "KillWait=2",
         "MaxArraySize=20001",
+        "MinJobAge=3600",  # tests may ask late how a job ended
         *(
             f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=8000 Gres=gpu:t4:2"
             for node, port in zip(names, nodes, strict=True)

@@ -7,6 +7,7 @@ place on all nodes.
 """
 
 import os
+import sys
 from pathlib import Path
 
 c = get_config()
@@ -24,14 +25,21 @@ c.SlurmSpawner.req_partition = os.environ.get("LAB_PARTITION", "teaching")
 c.SlurmSpawner.req_gres = os.environ.get("LAB_GRES", "gpu:t4:1")
 c.SlurmSpawner.req_nprocs = "2"
 c.SlurmSpawner.req_memory = "6G"
-c.SlurmSpawner.req_runtime = "4:00:00"
+# above the partition's limit a server would be queued for ever
+c.SlurmSpawner.req_runtime = os.environ.get("LAB_RUNTIME", "4:00:00")
 # a queue may be long; the page says so, and nobody loses the place by closing it
 c.Spawner.start_timeout = 900
 c.Spawner.http_timeout = 120
 # jobs are sent as the user; without sudo's password: `hub ALL=(%students) NOPASSWD: /usr/bin/sbatch, /usr/bin/squeue,
 # /usr/bin/scancel`, and env_keep of what batchspawner hands over
 c.SlurmSpawner.exec_prefix = os.environ.get("LAB_EXEC_PREFIX", "sudo -E -u {username}")
-# notebooks submit jobs of their own: what Slurm put here about this job's memory would contradict theirs
-c.SlurmSpawner.req_prologue = "unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_MEM_PER_NODE"
+# the server runs in the batch file's own shell, which finds it in the hub's environment: a step by srun has no PATH here.
+# Notebooks submit jobs of their own: what Slurm put there about this job's memory would contradict theirs
+environment = os.environ.get("LAB_ENVIRONMENT", str(Path(sys.executable).parents[1]))
+c.SlurmSpawner.req_srun = ""
+c.SlurmSpawner.req_prologue = (
+    f'export PATH="{environment}/bin:/usr/local/bin:/usr/bin:/bin:$PATH"\n'
+    "unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_MEM_PER_NODE"
+)
 # the environment that the hub prepares for a role has to travel with the job
 c.SlurmSpawner.req_keepvars_extra = "JUPYTER_CONFIG_PATH,NBGRADER_EXCHANGE_ROOT,LAB_COURSE,OMP_NUM_THREADS"

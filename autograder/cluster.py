@@ -288,11 +288,11 @@ class _Class:
         if time.monotonic() < self._next:
             return
         running, queued, why, lost = 0, 0, "", []
-        done = self._run.done()
         for one in self._arrays:
             seen = None if one.closed else self._asked(one.array)
             if seen is None:
                 continue
+            done = self._run.done()  # afterwards: what ended has written by now
             states = [state for _, state, _ in seen.values()]
             running, queued = running + states.count("running"), queued + states.count("queued")
             why = next((reason for _, state, reason in seen.values() if state == "queued" and reason), why)

@@ -337,3 +337,169 @@ def test_does_the_bar_say_what_the_cluster_is_at() -> None:
     shown.say("2 jobs run, 3 wait")
     shown.add(grading.Outcome("ada", "graded"))
     assert shown.bar.seen == [{"cluster": "2 jobs run, 3 wait"}, {"graded": 1, "cluster": "2 jobs run, 3 wait"}]
+
+
+# how a class is followed to its end
+
+
+class PretendedSlurm:
+    """Arrays whose tasks run as soon as somebody asks after them, or do what a test says instead."""
+
+    def __init__(self) -> None:
+        self.scripts: list[Path] = []
+        self.seen: dict[int, set[int]] = {}
+        self.instead: dict[int, object] = {}  # by number of the array: (run, order, array, index) -> a state or None
+
+    def submit(self, script: Path) -> str:
+        self.scripts.append(script)
+        return str(len(self.scripts))
+
+    def tasks(self, number: str, name: str, count: int) -> dict[int, tuple[str, str, str]]:
+        script = self.scripts[int(number) - 1]
+        run, k = RunFolder(script.parent), int(script.stem.removeprefix("array-"))
+        ended = {}
+        for index in range(count):
+            says = None
+            if index not in self.seen.setdefault(k, set()):
+                self.seen[k].add(index)
+                says = self.instead.get(k, node.work)(run, run.order(), run.array(k), index)
+            ended[index] = says or ("COMPLETED", "finished", "")
+        return ended
+
+
+@pytest.fixture
+def slurm(monkeypatch, released):
+    found = PretendedSlurm()
+    for name in ("submit", "tasks"):
+        monkeypatch.setattr(scheduler, name, getattr(found, name))
+    monkeypatch.setattr(scheduler, "most_tasks", lambda: 1001)
+    for name, value in {"LOOK": 0.0, "GRACE": 0.0, "POLL": 0.0, "SMALLEST": 3}.items():
+        monkeypatch.setattr(cluster, name, value)
+    yield found
+    for path in (released / "results" / "toy").glob("*.json"):
+        path.unlink()
+    for left in chunks.runs(released, "toy"):
+        left.remove()
+
+
+WHO = [f"s{k:02}" for k in range(6)]
+
+
+def came(task):
+    with cluster.class_on(site("generic", "grading"), task, (task,), WHO, None, False, lambda _: None) as coming:
+        return dict(coming)
+
+
+def marks(found):
+    return {student: one.result()[0].score for student, one in sorted(found.items())}
+
+
+SCORES = {"s00": 0.0, "s01": 0.0, "s02": 0.0, "s03": 0.0, "s04": 1.0, "s05": 1.0}
+
+
+def test_comes_every_submission_and_is_nothing_left_behind(slurm, task, released) -> None:
+    found = came(task)
+    assert marks(found) == SCORES
+    assert not any(one.result()[2] for one in found.values())
+    assert len(slurm.scripts) == 1
+    assert not chunks.runs(released, "toy")
+    assert all(one.result()[2] for one in came(task).values())  # they are there already
+    assert len(slurm.scripts) == 1
+
+
+def test_goes_what_an_ended_task_left_to_another(slurm, task) -> None:
+    def only_the_first(run, order, array, index):
+        first = Array(array.number, array.name, tuple(chunk[:1] for chunk in array.chunks))
+        node.work(run, order, first, index)
+
+    slurm.instead[0] = only_the_first
+    assert marks(came(task)) == SCORES
+    assert len(slurm.scripts) == 2
+
+
+def test_is_a_result_that_was_damaged_made_again(slurm, task, released) -> None:
+    def damages(run, order, array, index):
+        node.work(run, order, array, index)
+        if "s04" in array.chunks[index]:
+            (released / "results" / "toy" / "evidence" / "s04.json").write_bytes(b"{")
+
+    slurm.instead[0] = damages
+    assert marks(came(task)) == SCORES
+    assert len(slurm.scripts) == 2
+
+
+def test_has_a_submission_whose_result_is_damaged_every_time_none(slurm, task, released) -> None:
+    def damages(run, order, array, index):
+        node.work(run, order, array, index)
+        (released / "results" / "toy" / "evidence" / "s04.json").write_bytes(b"{")
+
+    slurm.instead = dict.fromkeys(range(chunks.TRIES), damages)
+    found = came(task)
+    with pytest.raises(cluster.MarkerError, match="3 jobs could not mark it"):
+        found["s04"].result()
+    assert marks({name: one for name, one in found.items() if name != "s04"}) == {
+        name: score for name, score in SCORES.items() if name != "s04"
+    }
+
+
+def test_are_jobs_that_were_cancelled_told_from_those_that_failed(slurm, task) -> None:
+    def cancelled(run, order, array, index):
+        if index == 0:
+            node.work(run, order, array, index)
+            return None
+        return ("CANCELLED", "cancelled", "")
+
+    slurm.instead[0] = cancelled
+    found = came(task)
+    with pytest.raises(cluster.MarkerError, match="was cancelled: grade again"):
+        found["s05"].result()
+    assert found["s04"].result()[0].score == 1
+
+
+def test_is_a_class_of_which_no_task_begins_given_up_at_once(slurm, task, released) -> None:
+    def says_why(run, order, array, index):
+        (run.logs / f"{array.number}-{index}.txt").write_text(
+            "no such module\nsrun: error: n1: task 0: Exited with 1\n"
+        )
+        return ("FAILED", "failed", "Slurm says FAILED")
+
+    slurm.instead[0] = says_why
+    with pytest.raises(GradingError, match="no task of Slurm's job 1 could mark anything: no such module"):
+        came(task)
+    assert chunks.runs(released, "toy")  # the logs stay
+
+
+def test_is_a_slurm_that_falls_silent_named(slurm, task, monkeypatch) -> None:
+    monkeypatch.setattr(scheduler, "tasks", lambda *_: None)
+    monkeypatch.setattr(cluster, "SILENCE", 0.0)
+    with pytest.raises(GradingError, match="given no answer for 0 minutes"):
+        came(task)
+
+
+def test_is_what_slurm_will_not_take_again_lost_and_nothing_else(slurm, task, monkeypatch) -> None:
+    def only_s04(run, order, array, index):
+        node.work(run, order, Array(0, "", ((), ("s04",))), 1)
+
+    def refused(script):
+        if slurm.scripts:
+            raise JobError("Slurm refuses the job: no more jobs for you")
+        return slurm.submit(script)
+
+    slurm.instead[0] = only_s04
+    monkeypatch.setattr(scheduler, "submit", refused)
+    found = came(task)
+    assert found["s04"].result()[0].score == 1
+    with pytest.raises(cluster.MarkerError, match="no more jobs for you"):
+        found["s00"].result()
+
+
+def test_are_the_jobs_of_a_killed_command_taken_over_and_what_was_handed_in_anew_is_marked(
+    slurm, task, released
+) -> None:
+    run = chunks.new_run(released, order_of(task))
+    slurm.scripts.append(run.script(0))
+    run.write_array(Array(0, "name", (("s00", "s04"),), slurm="1"))
+    run.note_done("s04")  # of what was handed in before
+    assert marks(came(task)) == SCORES
+    # the second one for the rest of the class
+    assert [script.name for script in slurm.scripts] == ["array-0.sh", "array-1.sh"]

@@ -20,7 +20,7 @@ from autograder.grading import GradingError, Outcome
 from labkit.jobs import JobError
 from slurm.cluster import Cluster
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 PATIENCE = 120  # seconds
 FEW = [f"s{k:02}" for k in range(9)]
 COMMAND = """
@@ -115,7 +115,6 @@ def failing(cluster: Cluster, node: str) -> Iterator[None]:
         until(lambda: set(cluster.nodes().values()) <= {"idle", "mixed", "allocated"})
 
 
-@pytest.mark.slow
 def test_is_a_class_graded_once_and_as_here_though_a_node_fails(cluster, course, kept, serial) -> None:
     with ThreadPoolExecutor(1) as pool:
         graded = pool.submit(there, course)
@@ -135,7 +134,6 @@ def test_is_a_class_graded_once_and_as_here_though_a_node_fails(cluster, course,
     assert all(one.cached for one in there(course))
 
 
-@pytest.mark.slow
 def test_does_a_killed_command_go_on_where_its_jobs_are(cluster, course, kept, serial, monkeypatch) -> None:
     monkeypatch.setenv(paused_lab.PAUSE, "1")
     with subprocess.Popen([sys.executable, "-W", "ignore", "-c", COMMAND, str(course), *FEW]) as command:
@@ -150,7 +148,6 @@ def test_does_a_killed_command_go_on_where_its_jobs_are(cluster, course, kept, s
     assert_marked_once(run, set(FEW))
 
 
-@pytest.mark.slow
 def test_does_one_submission_that_ends_its_task_cost_no_other_its_grade(course, kept) -> None:
     paused_lab.hand_in(course, "s00", paused_lab.DEADLY)
     found = {one.student: one for one in there(course, students=[f"s{k:02}" for k in range(6)])}
@@ -161,7 +158,6 @@ def test_does_one_submission_that_ends_its_task_cost_no_other_its_grade(course, 
     assert results.load(course, "toy", "s00") is None
 
 
-@pytest.mark.slow
 def test_are_jobs_that_somebody_cancelled_said_and_the_rest_graded_later(cluster, course, serial, monkeypatch) -> None:
     monkeypatch.setenv(paused_lab.PAUSE, "1")
     with ThreadPoolExecutor(1) as pool:
@@ -177,7 +173,6 @@ def test_are_jobs_that_somebody_cancelled_said_and_the_rest_graded_later(cluster
     assert sum(one.cached for one in again) == len(outcomes) - len(lost)
 
 
-@pytest.mark.slow
 def test_are_submissions_run_there_behind_the_same_walls(course) -> None:
     toy_lab.hand_in(course, "s04", toy_lab.solved(course, number="import os; os._exit(0)"))
     who = {"students": ["s03", "s04"], "progress": False}
@@ -208,7 +203,6 @@ def test_is_a_wish_that_cannot_be_refused_at_once(course, tmp_path: Path, profil
     assert not (course / "results" / "toy" / "s00.json").exists()
 
 
-@pytest.mark.slow
 def test_is_an_environment_that_the_nodes_lack_one_sentence(course, tmp_path: Path) -> None:
     (tmp_path / "site.toml").write_text('python = "/nowhere/python"')
     with pytest.raises(GradingError, match=r"could mark anything: .*nowhere/python"):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -219,8 +220,9 @@ class ByAutograd:
 
     def epoch(self, number: int) -> None:
         e, self.losses = self.experiments[0], []
-        for indices in data.epoch_batches(e, number):
-            chosen = torch.from_numpy(indices).to(self.labels.device)
+        indices = data.epoch_batches(e, number)
+        order = torch.from_numpy(np.concatenate(indices)).to(self.labels.device)
+        for chosen in order.split(list(map(len, indices))):
             self.optimizer.zero_grad()
             loss = mean_cross_entropy(self.network(self.inputs[chosen]), self.labels[chosen])
             loss.backward()

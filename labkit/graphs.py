@@ -5,6 +5,7 @@ the memory that they had when it was captured, with the numbers that they were g
 what changes, mini-batches and step numbers, from tensors that stay where they are.
 """
 
+import warnings
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -15,7 +16,7 @@ class Replays:
     """Graphs by name. They share their memory, so they must run one after another, on one stream."""
 
     def __init__(self) -> None:
-        self.captured: dict[Hashable, Callable[[], None]] = {}
+        self.captured: dict[Hashable, Callable[[], object]] = {}
         self._pool: Any = None
 
     def run(self, name: Hashable, launches: Callable[[], object]) -> None:
@@ -24,10 +25,15 @@ class Replays:
             self.captured[name] = self.capture(launches)
         self.captured[name]()
 
-    def capture(self, launches: Callable[[], object]) -> Callable[[], None]:
+    def capture(self, launches: Callable[[], object]) -> Callable[[], object]:
+        """What repeats the launches: a graph, or where none can be captured, they themselves."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            launches()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                launches()
+        except RuntimeError as error:
+            warnings.warn(f"this GPU captures no graph, so training is slower: {error}", stacklevel=2)
+            return launches
         self._pool = graph.pool()
-        replay: Callable[[], None] = graph.replay
+        replay: Callable[[], object] = graph.replay
         return replay

@@ -133,12 +133,12 @@ def parts(experiments: Sequence[Experiment], most: int, device: torch.device, bu
         fitting = (budget - shared - kept) // (each + kept)
     else:
         fitting = min((budget - shared) // each, host // kept - 1)
-    if fitting < 1:
-        needed = shared + each + 2 * kept
+    needed = shared + each + 2 * kept
+    if fitting < 1 and needed > min(budget, host) / SHARE:
         raise ExperimentError(
             f"{e.name} takes about {needed / 1e6:,.0f} MB to train, and {min(budget, host) / 1e6:,.0f} MB are free: "
             "end other programs, or choose a smaller network, smaller mini-batches or fewer epochs"
         )
-    number = -(-count // min(fitting, most))
+    number = -(-count // max(1, min(fitting, most)))
     ends = [count * part // number for part in range(number + 1)]
     return [slice(first, last) for first, last in pairwise(ends)]

@@ -397,3 +397,22 @@ def test_no_iteration_on_a_gpu_waits(short) -> None:
             engine._iterations(range(2))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_command_trains_its_seeds_at_once(tmp_path, monkeypatch) -> None:
+    from click.testing import CliRunner
+
+    from labkit.cli import main
+
+    together, real = [], training._engine
+
+    def seen(experiments, device):
+        together.append([e.seed for e in experiments])
+        return real(experiments, device)
+
+    monkeypatch.setattr(training, "_engine", seen)
+    words = "run vanishing/relu --seeds 3 --epochs 1 --observations 64 --batch-size 32 --device cpu --out"
+    done = CliRunner().invoke(main, [*words.split(), str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert together == [[0, 1, 2]]
+    assert "3 seeds" in done.output

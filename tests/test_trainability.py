@@ -182,7 +182,7 @@ def test_are_the_files_named_that_are_missing_or_wrong(solved, tmp_path):
     shutil.copy(solved[1] / "map_sigmoid.safetensors", tmp_path)
     states = {one.name: one for one in readiness.files(LAB, "ada", tmp_path, None)}
     assert [states[f"map_{a}.safetensors"].state for a in ACTIVATIONS] == ["missing", "wrong", "there"]
-    assert "activation" in states["map_relu.safetensors"].why
+    assert "activation" in states["map_relu.safetensors"].found
 
 
 def test_the_asked_for_maps_are_those_of_the_notebook(solved):

@@ -18,7 +18,7 @@ from labkit.plots.figure import GREY, PlotError, count_from, describe, frame, le
 from labkit.plots.words import ACTIVATIONS, COLOURS, number
 from labkit.recording import Array
 
-POINTS = 300  # of a line of theory
+POINTS = 80  # of a line of theory
 SPELT = 90  # networks, up to which each has its number
 LEARNT = 0.25  # of the images right; guessing has a tenth
 LINES: tuple[tuple[str, str, Any], ...] = (
@@ -37,8 +37,7 @@ def trainability(found: Map, *, figure: Figure | SubFigure | None = None) -> Fig
     """
     _rows(found)
     name = ACTIVATIONS[found.base.activation]
-    shades, broken = colormaps["cividis"].copy(), bool(np.isnan(found.accuracy).any())
-    shades.set_bad("#B0B0B0")
+    shades, broken = colormaps["cividis"], bool(np.isnan(found.accuracy).any())
     handles = _handles(broken)
     caption = (
         f"share of the {found.base.observations:,} training images classified right after {found.base.iterations} "
@@ -49,6 +48,7 @@ def trainability(found: Map, *, figure: Figure | SubFigure | None = None) -> Fig
     axes: Axes = grid[0, 0]
     title(figure, f"Where {name} Networks Train", caption)
     x, y = _edges(found.variances), _edges(found.depths)
+    axes.set_facecolor("#B0B0B0")  # what shows where there is no number
     drawn = axes.pcolormesh(x, y, np.ma.masked_invalid(found.accuracy), cmap=shades, vmin=0, vmax=1, rasterized=True)
     _scales(axes, found, x, y)
     if found.accuracy.size <= SPELT:

@@ -36,11 +36,11 @@ from labkit.theory.mean_field import LEAST, MOST, depth_scale, fixed_point, mean
 Floats = NDArray[np.float64]
 
 REACH = 6  # times xi_c: about as deep as networks were trained (Schoenholz et al. 2017, their figure of accuracies)
-_HALVINGS = 50
+_HALVINGS = 40
 # Evenly spaced points: for what is analytic the trapezoid rule errs by exp(-2 pi d / step), where d = pi / (2 sqrt(q))
-# is how far off the real axis tanh(sqrt(q) z) has its first pole: 1e-8 at q = 100. Points of Gauss-Hermite lie too far
+# is how far off the real axis tanh(sqrt(q) z) has its first pole: 2e-6 at q = 50. Points of Gauss-Hermite lie too far
 # apart for that.
-_STEP, _END = 0.05, 9.0
+_STEP, _END = 0.1, 9.0
 _Z = np.arange(-_END, _END + _STEP / 2, _STEP)
 _P = np.exp(-(_Z**2) / 2) / np.exp(-(_Z**2) / 2).sum()
 
@@ -110,6 +110,8 @@ def settled_correlation(
     q = settled_variance(activation, sigma_w2, sigma_b2, leaky)
     if activation in HOMOGENEOUS or q <= LEAST or sigma_w2 * mean_slope(activation, q, leaky) <= 1:
         return 1.0
+    if sigma_w2 * _pair(activation, q, 0.0, leaky) + sigma_b2 <= 1e-12 * q:  # odd, without biases
+        return 0.0
     low, high = 0.0, 1.0  # the map is convex between, begins at or above 0 and arrives at 1 with a slope above 1
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

@@ -21,7 +21,7 @@ Open = Callable[..., Page]
 
 WORKSPACE = {
     "open": "import numpy as np\nimport labkit\ndesk = labkit.workspace()",
-    "appear": 'x = np.arange(2000.0).reshape(500, 4)\nname = "ada"',
+    "appear": 'x = np.arange(2000.0).reshape(500, 4)\nname = "ada"\n' + "a_" * 40 + "z = 1",
     "change": "x[0, 0] = 4321.0",
     "gone": "del name",
     "many": "for k in range(3000):\n    globals()[f'v{k}'] = k",
@@ -112,6 +112,9 @@ def test_the_workspace_is_filtered_sorted_and_opened(workspace: Notebook, shoot:
     panel.get_by_role("searchbox").fill("ndarray")
     expect(panel.locator("tbody tr")).to_have_count(1)
     panel.get_by_role("searchbox").fill("")
+    # the column of names stays while the others are scrolled: a long one must not take all the room
+    [name, room] = panel.evaluate("e => ['tbody th', '.scroller'].map(q => e.querySelector(q).clientWidth)")
+    assert name < 0.6 * room
     head = panel.locator("th").filter(has=workspace.page.get_by_role("button", name="Bytes"))
     head.get_by_role("button").click()
     expect(head).to_have_attribute("aria-sort", "ascending")

@@ -194,6 +194,7 @@ function render({ model, el }) {
         cell.scope = "row";
         const inside = button(row.name, () => {}, { tabIndex: row.name === state.current ? 0 : -1 });
         inside.dataset.name = row.name;
+        inside.title = row.name;
         inside.addEventListener("keydown", move);
         cell.append(inside);
       } else if (column.key === "change") cell.append(sign(word));

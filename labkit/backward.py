@@ -47,7 +47,7 @@ def single_images(recording: Recording) -> Floats:
         told = float(recording.probe_loss[row])
         if math.isfinite(told) and not abs(loss - told) <= ALIKE * max(abs(told), 0.1):
             return unknown  # a loop of one's own that follows the experiment's name alone
-        found[row] = [math.sqrt(mean_square(delta)) for delta in deltas]
+        found[row] = [_root_mean_square(delta) for delta in deltas]
     return found
 
 
@@ -86,6 +86,14 @@ def _looks(recording: Recording) -> list[tuple[int, int]]:
 def mean_square(delta: Floats) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         return float(np.mean(delta**2))
+
+
+def _root_mean_square(delta: Floats) -> float:
+    """Also of what is so small, or so large, that its square is no number any more."""
+    largest = float(np.abs(delta).max(initial=0))
+    if largest == 0 or not math.isfinite(largest):
+        return largest
+    return largest * math.sqrt(mean_square(delta / largest))
 
 
 def back_propagated(

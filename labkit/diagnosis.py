@@ -143,10 +143,10 @@ class _Evidence:
 
 
 def _judge(evidence: _Evidence) -> tuple[Verdict, tuple[str, ...]]:
-    if dead := _dead(evidence.recording):
+    if dead := _dead(evidence):
         return "dead", dead
     early, overall = _early(evidence.reach), _overall(evidence.reach)
-    if _first(evidence.reach) > max(EXPLODED, _chance(evidence, CERTAIN)):
+    if _first(evidence.reach) > max(EXPLODED, _chance(evidence, CERTAIN)) and not _tamed(evidence.experiment):
         return "exploding", (_sentence(evidence, _first), *_finite_words(evidence.not_finite))
     if evidence.not_finite:
         return "not finite", _finite_words(evidence.not_finite)
@@ -160,6 +160,16 @@ def _judge(evidence: _Evidence) -> tuple[Verdict, tuple[str, ...]]:
     if _known(evidence.reach):
         return "healthy", (_sentence(evidence, _early), _over_training(overall))
     return "healthy", (_time_sentence(_early(evidence.time), _overall(evidence.time)),)
+
+
+def _tamed(e: Experiment | None) -> bool:
+    """Can gradients of this network grow as a power of its depth at most?
+
+    A skip connection adds each layer's output to its input, so that behind l layers their variance is about l. Where
+    the layer normalises what it gets, it divides by the root of that, and its share of the gradient is 1 / l of what
+    the skip passes on: the product of 1 + c / l over the layers is a power of their number.
+    """
+    return e is not None and e.residual and e.normalisation != "none"
 
 
 # Against theory and chance
@@ -227,8 +237,12 @@ def _first(values: Floats) -> float:
 
 def _early(values: Floats) -> float:
     """The geometric mean over the start of the training; NaN where nothing is known."""
-    start = values[: max(1, round(EARLY * (len(values) - 1)))]
+    start = values[: _rows_of_start(values)]
     return _overall(start) if _known(start) else _first(values)
+
+
+def _rows_of_start(values: Floats) -> int:
+    return max(1, round(EARLY * (len(values) - 1)))
 
 
 def _overall(values: Floats) -> float:
@@ -236,11 +250,15 @@ def _overall(values: Floats) -> float:
     return float(np.exp(np.log(finite).mean())) if len(finite) else math.nan
 
 
-def _dead(recording: Recording) -> tuple[str, ...]:
+def _dead(evidence: _Evidence) -> tuple[str, ...]:
     """Sentences about layers that get no gradient at all; empty where each gets one.
 
-    An exact 0 beside gradients that are small, but far from the smallest number, is no matter of their size.
+    An exact 0 beside gradients that are small, but far from the smallest number, is no matter of their size. Nor is one
+    where float64 finds that a gradient arrives with next to nothing of its size, which float32 has no room for.
     """
+    recording = evidence.recording
+    if evidence.exact and _first(evidence.reach) < _TINY:
+        return ()
     norms = recording.statistic("norm").astype(np.float64)
     norms = norms[np.isfinite(norms).all(axis=1)]
     if not len(norms):
@@ -290,10 +308,22 @@ def _count(n: int, what: str) -> str:
 def _sentence(evidence: _Evidence, start: Callable[[Floats], float]) -> str:
     layers, per_layer, reach = len(evidence.recording.layers), start(evidence.gain), start(evidence.reach)
     what = "the gradient" if evidence.layered else "the weight gradient"
+    # measured, the two are of different layers; estimated, the second follows from the first
+    joined = "; from the outputs on, their own layer included," if evidence.exact else ":"
+    arrives = f"{_part(reach)} arrives at" if evidence.exact else f"{_part(reach)} at the outputs reaches"
     return (
-        f"At the start each hidden layer multiplies the mean square of {what} by {per_layer:.2g}: {_part(reach)} at "
-        f"the outputs reaches the first of {layers} layers, {evidence.recording.layers[0]}."
+        f"{_when(evidence, start)} the mean square of {what} is multiplied by {per_layer:.2g} from each hidden layer "
+        f"to the one before it{joined} {arrives} the first of {layers} layers, {evidence.recording.layers[0]}."
     )
+
+
+def _when(evidence: _Evidence, start: Callable[[Floats], float]) -> str:
+    """Which part of the training `start` looks at, in words."""
+    looked_at = np.flatnonzero(np.isfinite(evidence.reach[: _rows_of_start(evidence.reach)]))
+    if start is not _first and len(looked_at) and (epochs := int(looked_at[-1])):
+        return "Over the first epoch" if epochs == 1 else f"Over the first {epochs:,} epochs"
+    probed = bool(np.isfinite(evidence.recording.probe_loss).any())
+    return "Before the first step" if probed else "At the first step"
 
 
 def _over_training(overall: float) -> str:
@@ -347,6 +377,11 @@ def _notes(evidence: _Evidence, verdict: Verdict) -> tuple[str, ...]:
 def _grown(evidence: _Evidence, verdict: Verdict) -> str:
     if verdict != "healthy" or not _overall(evidence.reach) > EXPLODED:
         return ""
+    if _tamed(evidence.experiment):
+        return (
+            "Around layers that normalise, skip connections let a gradient grow as a power of the depth, and not with "
+            "every layer by the same factor: that is not counted as exploding."
+        )
     return "A gain that grows as a network learns is not counted as exploding: what explodes does so at the start."
 
 

@@ -415,6 +415,50 @@ def test_a_gradient_that_is_not_finite_counts(runs: dict[str, Recording]) -> Non
     assert "at iteration 7." in found.why[0]
 
 
+def dial(**changes: object) -> Recording:
+    e = experiment("exploding/gain_one", "ada").replace(observations=300, widths=(784, *(32,) * 10, 10), **changes)
+    return train(e, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-15, 1e-30])
+def test_what_float32_has_no_room_for_has_vanished_and_is_not_dead(factor: float) -> None:
+    """Weights times 1e-30 leave exact zeros of all gradients, and yet no unit is dead."""
+    recording = dial(gain=factor)
+    assert (recording.statistic("norm") == 0).any()
+    found = diagnose(recording)
+    assert found.verdict == "vanishing"
+    assert found.gain[0] == pytest.approx(factor**2, rel=0.5)
+    assert f"1/10^{-10 * math.log10(factor):.0f}"[:5] in found.why[0]
+    assert any("larger weights" in line for line in found.next)
+
+
+@pytest.mark.parametrize("normalisation", ["batch", "layer"])
+def test_skip_connections_around_what_normalises_do_not_explode(normalisation: str) -> None:
+    """Twice as deep makes it a few times as large, where what explodes would be squared."""
+    reach = {}
+    for depth in (10, 20):
+        e = experiment("exploding/gain_one", "ada").replace(normalisation=normalisation, residual=True, epochs=1)
+        run = train(e.replace(observations=300, widths=(784, *(32,) * depth, 10)), device="cpu", progress=False)
+        found = diagnose(run)
+        assert found.verdict == "healthy", str(found)
+        assert any("power of the depth" in line for line in found.why)
+        reach[depth] = float(found.reach[0])
+    assert reach[10] > 4
+    assert reach[20] < 4 * reach[10] < reach[10] ** 2
+
+
+def test_each_figure_says_what_it_is_of(runs: dict[str, Recording]) -> None:
+    """The gain is between hidden layers, what arrives comes from the outputs; and which part of the training it is."""
+    found = diagnose(runs["sigmoid"])
+    start = found.gain[: max(1, round(0.05 * runs["sigmoid"].epochs))]
+    epochs = int(np.flatnonzero(np.isfinite(start))[-1])
+    early = float(np.exp(np.nanmean(np.log(start))))
+    assert f"multiplied by {early:.2g} from each hidden layer to the one before it" in found.why[0]
+    assert "from the outputs on, their own layer included" in found.why[0]
+    assert found.why[0].startswith("Over the first epoch" if epochs == 1 else "Before the first step")
+    assert not any("t the start" in line for line in found.why)
+
+
 def test_a_list_of_many_iterations_is_cut() -> None:
     recording = trained(epochs=3)
     found = diagnose(replace(recording, loss=np.full_like(recording.loss, np.nan)))

@@ -68,7 +68,7 @@ def accuracy(recordings: Recordings, *, axes: Axes | None = None) -> Figure:
     frame(axes)
     count_from(axes.xaxis)
     axes.set(xlabel="Epoch (0: before training)", ylabel="Share classified right", ylim=(0, 1.02))
-    axes.legend(frameon=False)
+    axes.legend(framealpha=0.85, edgecolor="none")  # several accuracies leave no corner free
     told = [_accuracy_told(network) for network in found]
     return describe(axes, " ".join(["Accuracy on the probe batch by epoch.", *told]))
 

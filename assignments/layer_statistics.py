@@ -20,7 +20,7 @@
 # - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`). Leave them where they
 #   are.
 #
-# All trainings together take about a quarter of a minute.
+# All trainings together take about half a minute.
 
 # %% fixed="setup"
 from itertools import pairwise

@@ -362,7 +362,7 @@ def test_no_two_labs_have_a_question_of_one_name() -> None:
 
     labs = [path.stem for path in sorted((ROOT / "assignments").glob("*.py")) if path.stem != "nbgrader_config"]
     names = [name for lab in labs for name in questionnaire.of(lab)]
-    assert len(labs) == 5
+    assert {"vanishing_gradients", "trainability"} <= set(labs)
     assert sorted(names) == sorted(set(names))
 
 

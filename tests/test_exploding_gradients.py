@@ -291,6 +291,15 @@ def test_is_each_kinds_edit_in_the_solution(tmp_path):
             assert {id for id in cells if cells[id] != whole[id]} == {edit.cell for edit in kind.edits}
 
 
+@pytest.mark.parametrize(
+    "kind", [one for one in EXPLODING if one.edits and not (one.copies or one.skips)], ids=lambda kind: kind.name
+)
+def test_does_each_edit_lose_what_the_class_says(solved, kind, tmp_path):
+    found, said = NOTEBOOK.lost_by(kind, solved, tmp_path)
+    assert found == dict(kind.loses), said
+    assert kind.says in said
+
+
 def test_do_essays_quote_the_own_numbers(solved, tmp_path):
     for name, run in solved[1].items():
         run.save(tmp_path / f"{name}.safetensors")

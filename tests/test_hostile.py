@@ -20,7 +20,7 @@ from hostile.outside import COMMON, Outside, canaries
 from hostile.sides import EARLIER, NEIGHBOUR, TESTS, Ended, copied, make_course, marks, released
 from hostile.work import ALL, NOTHING, Work
 
-from autograder.grading import NAME
+from autograder.submission import NAME
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the walls and what measures them are Linux's")
 

@@ -41,17 +41,20 @@ def test_just_above_its_critical_point_tanhs_variance_follows_its_expansion():
     ("activation", "s", "b"), [("tanh", 5.0, 0.0), ("tanh", 5.0, 0.3), ("sigmoid", 200.0, 0.0), ("tanh", 0.8, 0.1)]
 )
 def test_two_images_in_a_wide_random_network_end_where_theory_says(activation, s, b):
-    """q, and the correlation of two images, behind 30 layers of 600 units."""
-    random, n = np.random.default_rng(1), 600
-    h = random.standard_normal((2, n))
-    h[1] = 0.6 * h[0] + 0.8 * h[1]
-    for _ in range(30):
-        z = h @ (random.standard_normal((n, n)) * math.sqrt(s / n)) + random.standard_normal(n) * math.sqrt(b)
-        h = theory.value(activation, z)
+    """q, and the correlation of two images, behind 30 layers of 600 units; the mean over eight networks."""
+    random, n, q, c = np.random.default_rng(1), 600, [], []
+    for _ in range(8):
+        h = random.standard_normal((2, n))
+        h[1] = 0.6 * h[0] + 0.8 * h[1]
+        for _ in range(30):
+            z = h @ (random.standard_normal((n, n)) * math.sqrt(s / n)) + random.standard_normal(n) * math.sqrt(b)
+            h = theory.value(activation, z)
+        q.append((z**2).mean())
+        c.append((z[0] @ z[1]) / np.linalg.norm(z[0]) / np.linalg.norm(z[1]))
     found = theory.depth_scales(activation, s, b)
     assert found.chi_c**30 < 0.02  # so many layers are enough
-    assert (z**2).mean() == pytest.approx(found.q, rel=0.12)
-    assert (z[0] @ z[1]) / np.linalg.norm(z[0]) / np.linalg.norm(z[1]) == pytest.approx(found.c, abs=0.08)
+    assert np.mean(q) == pytest.approx(found.q, rel=0.08)
+    assert np.mean(c) == pytest.approx(found.c, abs=0.03)
 
 
 @pytest.mark.parametrize(

@@ -250,10 +250,14 @@ def test_a_forged_start_goes_on_and_is_found_by_the_audit(short, tmp_path) -> No
 def test_nothing_to_go_on_from_is_a_beginning(short, tmp_path, epochs: int, monkeypatch) -> None:
     path = tmp_path / "run"
     if epochs:  # interrupted within the first epoch
-        with monkeypatch.context() as patched:
-            patched.setattr("labkit.dense.Stack.step", lambda *_: signal.raise_signal(signal.SIGINT))
-            with pytest.raises(Interrupted):
-                train(short, path, device="cpu", progress=False)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+        try:
+            with monkeypatch.context() as patched:
+                patched.setattr("labkit.dense.Stack.step", lambda *_: signal.raise_signal(signal.SIGINT))
+                with pytest.raises(Interrupted):
+                    train(short, path, device="cpu", progress=False)
+        finally:
+            signal.signal(signal.SIGINT, before)
         assert Recording.load(path).epochs == 0
     assert same(
         train(short, path, device="cpu", progress=False, resume=True), train(short, device="cpu", progress=False)

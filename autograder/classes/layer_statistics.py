@@ -1,6 +1,6 @@
 """The simulated class of the layer-statistics lab: its kinds of student, and what they write."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autograder.classes.vanishing_gradients import (
@@ -36,18 +36,33 @@ ESSAYS = {
 
 
 def own_numbers(work: Path) -> dict[str, float]:
-    """What a student quotes from the own recordings."""
-    runs = {name: Recording.load(work / f"{name}.safetensors") for name in ("sigmoid", "tanh", "tanh_glorot")}
+    """What a student quotes from the own recordings; of networks that were not trained, nothing."""
+    return _of_classifiers(_there(work, CLASSIFIERS)) | _of_layers(_there(work, ("sigmoid", "tanh", "tanh_glorot")))
+
+
+def _there(work: Path, names: Sequence[str]) -> dict[str, Recording]:
+    """The recordings of these names, if all are there."""
+    paths = {name: work / f"{name}.safetensors" for name in names}
+    return (
+        {name: Recording.load(path) for name, path in paths.items()} if all(p.exists() for p in paths.values()) else {}
+    )
+
+
+def _of_classifiers(runs: Mapping[str, Recording]) -> dict[str, float]:
+    start = {name: run.statistic("abs_mean")[0] for name, run in runs.items()}
+    losses = {f"{name}_loss": run.loss[-32:].mean() for name, run in runs.items()}
+    return losses | {f"{name}_ratio": one[-1] / one[0] for name, one in start.items()}
+
+
+def _of_layers(runs: Mapping[str, Recording]) -> dict[str, float]:
+    if not runs:
+        return {}
     visible = {
         name: abs(run.statistic("mean")).mean(axis=0) / run.statistic("abs_mean").mean(axis=0)
         for name, run in runs.items()
     }
     size, update = runs["tanh"].statistic("abs_mean"), runs["tanh"].update_norm
-    three = {name: Recording.load(work / f"{name}.safetensors") for name in CLASSIFIERS}
-    start = {name: run.statistic("abs_mean")[0] for name, run in three.items()}
     return {
-        **{f"{name}_loss": run.loss[-32:].mean() for name, run in three.items()},
-        **{f"{name}_ratio": one[-1] / one[0] for name, one in start.items()},
         "tanh_visible": visible["tanh"][1],
         "sigmoid_visible": visible["sigmoid"][4],
         "gradient": size[-320:, 4].mean() / size[:320, 4].mean(),

@@ -28,6 +28,11 @@ def site(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setenv("LAB_ENVIRONMENT", sys.prefix)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    # users of a cluster are not root; these tests may be
+    settings = tmp_path / "jupyter" / "jupyter_server_config.json"
+    settings.parent.mkdir()
+    settings.write_text(json.dumps({"ServerApp": {"allow_root": True}}))
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(settings.parent))
     return tmp_path
 
 

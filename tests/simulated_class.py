@@ -15,17 +15,16 @@ SETTINGS = "\nc.GradeFromEvidence.cell_seconds = 10\n"
 
 
 def usual(kinds: Sequence[Kind]) -> list[Kind]:
-    """Of a class's kinds: whole, in part, mistaken, fabricated, copied.
+    """Of a class's kinds: whole, in part, fabricated, copied.
 
-    The others differ from these by an edit, which the tests of an assignment check in the process that they run in;
-    who hands in nothing, raises errors or never ends is graded in the class of the course lab, whatever is asked.
+    Those who are mistaken differ from these by an edit, which the tests of an assignment check in the process that they
+    run in; who hands in nothing, raises errors or never ends is graded in the class of the course lab, whatever is
+    asked.
     """
-    runs = [kind for kind in kinds if kind.runs and not (kind.stops_after or kind.skips or kind.copies)]
-    mistaken = next(kind for kind in runs if kind.edits and not kind.forge)
-    forged = next(kind for kind in runs if kind.forge)
     partly = next(kind for kind in kinds if kind.stops_after)
+    forged = next(kind for kind in kinds if kind.forge)
     copied = next(kind for kind in kinds if kind.copies)
-    return [kinds[0], partly, mistaken, forged, copied]
+    return [kinds[0], partly, forged, copied]
 
 
 def graded(root: Path, lab: str, kinds: Sequence[Kind]) -> dict[str, Result]:

@@ -115,7 +115,8 @@ def failing(cluster: Cluster, node: str) -> Iterator[None]:
         until(lambda: set(cluster.nodes().values()) <= {"idle", "mixed", "allocated"})
 
 
-def test_is_a_class_graded_once_and_as_here_though_a_node_fails(cluster, course, kept, serial) -> None:
+def test_is_a_class_graded_once_and_as_here_though_a_node_fails(cluster, course, kept, serial, monkeypatch) -> None:
+    monkeypatch.setenv(paused_lab.PAUSE, "1")  # the node has to fail before its work is done
     with ThreadPoolExecutor(1) as pool:
         graded = pool.submit(there, course)
         until(lambda: graded.done() or some_are_done(course, 4))

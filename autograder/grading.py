@@ -28,6 +28,7 @@ from labkit.jobs import Site
 __all__ = ["GradingError", "Outcome", "feedback", "grade"]
 
 TIMESTAMP = "timestamp.txt"
+SECRET = "submission_secret.txt"  # nbgrader asks for it when feedback is given back
 WORDS = {"graded": "graded", "refused": "refused", "person": "for a person", "failed": "failed"}
 
 Backend = Literal["local", "slurm"]
@@ -246,6 +247,8 @@ def _lay_out(task: Task, result: Result, target: Path) -> None:
     (target / f"{task.assignment}.ipynb").write_text(json.dumps(notebook), "utf-8")
     if stamp := _timestamp(task, result.student):
         (target / TIMESTAMP).write_text(stamp, "utf-8")
+    with contextlib.suppress(OSError):
+        (target / SECRET).write_bytes(submission.beginning(task.submitted(result.student) / SECRET, 1000))
 
 
 def _timestamp(task: Task, student: str) -> str:

@@ -28,8 +28,7 @@ test: setup ## the tests, but for those marked slow: whole classes, a whole cour
 	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow"
 
 test-slow: setup ## the tests that `make test` leaves out
-	@# one process more than usual: jobs on a cluster mostly wait
-	$(BIN)/pytest --numprocesses $$(( $$(nproc 2>/dev/null || echo 2) + 1 )) --dist loadfile -m "slow and not browser"
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m "slow and not browser"
 	$(BIN)/pytest tests/browser -m slow
 
 test-browser: setup ## JupyterLab and formgrader as people use them; screenshots in build/screenshots

@@ -3,7 +3,7 @@
 Which stretches are drawn follows from the course's secret, the student and the recording, as in grading.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,31 +67,37 @@ def _student(task: Task, student: str, stretches: int) -> Iterator[Audited]:
 
 
 def _recording(task: Task, handed_in: Submission, name: str, asked: Mapping[str, Asked], stretches: int) -> Audited:
-    drawn, verdict = 0, ""
-    try:
+    drawn = 0
+
+    def look() -> None:
+        nonlocal drawn
         recording = Recording.from_bytes(handed_in.read(f"{name}{SUFFIX}"), f"{name}{SUFFIX}")
         drawn = min(stretches, len(audits.stretches_of(recording)))
         salt = task.salt(handed_in.student)
         examine(recording, asked[name].experiment, asked[name].open_fields, salt, stretches)
-    except Failed as failure:
-        verdict = failure.found
-    except RecordingError as error:
-        verdict = str(error)
-    except Exception as error:  # whatever a file makes of us, the class goes on
-        verdict = f"it could not be audited ({type(error).__name__}): look at it yourself"
+
+    verdict = _verdict(look)
     return Audited(handed_in.student, name, drawn, verdict)
 
 
 def _map(task: Task, handed_in: Submission, name: str, asked: mapping.AskedMap) -> Audited:
     """The same of a map: its networks that are trained again count as stretches."""
-    verdict = ""
-    try:
+
+    def look() -> None:
         found = Map.from_bytes(handed_in.read(f"{name}{SUFFIX}"), f"{name}{SUFFIX}")
         mapping.examine(found, asked, task.salt(handed_in.student))
+
+    return Audited(handed_in.student, name, mapping.RUNS, _verdict(look))
+
+
+def _verdict(look: Callable[[], None]) -> str:
+    """What is wrong with what is looked at; nothing where all is right."""
+    try:
+        look()
     except Failed as failure:
-        verdict = failure.found
+        return failure.found
     except RecordingError as error:
-        verdict = str(error)
+        return str(error)
     except Exception as error:  # whatever a file makes of us, the class goes on
-        verdict = f"it could not be audited ({type(error).__name__}): look at it yourself"
-    return Audited(handed_in.student, name, mapping.RUNS, verdict)
+        return f"it could not be audited ({type(error).__name__}): look at it yourself"
+    return ""

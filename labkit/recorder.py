@@ -4,7 +4,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -327,8 +327,15 @@ def _device_name(device: torch.device) -> str:
 @lru_cache(maxsize=1)  # reading them takes milliseconds
 def _versions() -> dict[str, str]:
     return {
-        "gradient-lab": version("gradient-lab"),
+        "gradient-lab": _own_version(),
         "torch": str(torch.__version__),
         "numpy": version("numpy"),
         "python": platform.python_version(),
     }
+
+
+def _own_version() -> str:
+    try:
+        return version("gradient-lab")
+    except PackageNotFoundError:  # run from a clone that nobody installed, as on a node that only mounts it
+        return "not installed"

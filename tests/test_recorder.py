@@ -1,6 +1,7 @@
 """Does the recorder record what happened, and leave what happens as it was?"""
 
 import copy
+import importlib.metadata
 
 import numpy as np
 import pytest
@@ -324,3 +325,21 @@ def test_the_layout_of_a_stack_is_that_of_the_module(short) -> None:
     from labkit.dense import layout
 
     assert layout(short.widths) == Layout.of(networks.of_experiment(short))
+
+
+def test_a_clone_that_was_not_installed_records_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "gradient-lab":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr("labkit.recorder.version", version)
+    labkit.recorder._versions.cache_clear()
+    try:
+        recorded = Recorder(nn.Linear(3, 2)).recording()
+    finally:
+        labkit.recorder._versions.cache_clear()
+    assert recorded.origin.versions["gradient-lab"] == "not installed"
+    assert recorded.origin.versions["torch"] == torch.__version__

@@ -124,6 +124,8 @@ def test_with_slurm_the_hub_is_the_same_and_a_server_is_a_job(monkeypatch) -> No
     assert found.Spawner.args == plain.Spawner.args
     kept = set(found.SlurmSpawner.req_keepvars_extra.split(","))
     assert {"JUPYTER_CONFIG_PATH", *plain.Spawner.environment} == kept
+    # beside what JupyterHub hands on anyway: without it sbatch looks in /etc/slurm alone
+    assert found.Spawner.env_keep.get_value(["PATH"]) == ["PATH", "SLURM_CONF"]
 
 
 # Open OnDemand

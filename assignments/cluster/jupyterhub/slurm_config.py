@@ -41,5 +41,7 @@ c.SlurmSpawner.req_prologue = (
     f'export PATH="{environment}/bin:/usr/local/bin:/usr/bin:/bin:$PATH"\n'
     "unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_MEM_PER_NODE"
 )
+# a Slurm whose settings are not in /etc/slurm is found by this name, by the hub's sbatch and by a notebook's
+c.Spawner.env_keep.extend(["SLURM_CONF"])
 # the environment that the hub prepares for a role has to travel with the job
 c.SlurmSpawner.req_keepvars_extra = "JUPYTER_CONFIG_PATH,NBGRADER_EXCHANGE_ROOT,LAB_COURSE,OMP_NUM_THREADS"

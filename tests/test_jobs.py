@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import types
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from labkit import cli, engines
 from labkit.experiments import ExperimentError, experiment
 from labkit.jobs import JobError, Site, batch, folder, handle, open_job, scheduler, site, submit, work
-from labkit.jobs.folder import JobFolder, Progress
+from labkit.jobs.folder import Asked, JobFolder, Progress
 from labkit.recording import Recording
 from labkit.training import train
 
@@ -89,6 +90,22 @@ def test_what_fails_in_the_job_is_one_sentence(tmp_path: Path, monkeypatch) -> N
     assert "--data digits" in job.why
     with pytest.raises(JobError, match="failed, MNIST is not in"):
         job.fetch()
+
+
+def test_a_training_is_looked_at_the_less_often_the_longer_that_takes(tmp_path: Path, monkeypatch) -> None:
+    """Recordings of thousands of networks take seconds to make: no more than a fiftieth of the time goes into it."""
+    clock = [100.0]
+    monkeypatch.setattr(work, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    reports = work.Reports(JobFolder(tmp_path), Asked((SMALL,), "inline"))
+    monkeypatch.setattr(reports, "say", lambda progress: None)
+    recording = types.SimpleNamespace(iterations=3, loss=[1.0])
+    for taken, until in ((0.001, 0.5), (2.0, 100.0)):
+        assert reports.due()
+        clock[0] += taken
+        reports([recording])
+        clock[0] += until - 0.01
+        assert not reports.due()
+        clock[0] += 0.02
 
 
 def test_an_interrupt_keeps_what_was_recorded(tmp_path: Path, monkeypatch) -> None:

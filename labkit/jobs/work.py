@@ -18,7 +18,8 @@ from labkit.commands import sentence
 from labkit.jobs.folder import Asked, JobFolder, Progress
 from labkit.recording import Recording
 
-SECONDS = 0.5  # between two reports
+SECONDS = 0.5  # between two reports, or more
+SHARE = 0.02  # of its time that a training spends on being looked at, where it is of thousands of networks
 # what Slurm sends before a time limit (see batch.WARNING), and when it cancels or takes a node away
 ENDINGS = (signal.SIGUSR2, signal.SIGTERM)
 
@@ -67,17 +68,19 @@ class Reports:
     def __init__(self, folder: JobFolder, asked: Asked) -> None:
         self.folder, self.asked = folder, asked
         self.begun = time.monotonic()
-        self._next = 0.0
+        self._next = self._asked = 0.0
         self._latest = Progress("running")
 
     def due(self) -> bool:
-        return time.monotonic() >= self._next
+        self._asked = time.monotonic()
+        return self._asked >= self._next
 
     def __call__(self, recordings: Sequence[Recording]) -> None:
         first = recordings[0]
         losses = tuple(float(r.loss[-1]) for r in recordings)
         self.say(Progress("running", first.iterations, self.asked.experiments[0].iterations, losses))
-        self._next = time.monotonic() + SECONDS
+        now = time.monotonic()
+        self._next = now + max(SECONDS, (now - self._asked) / SHARE)
 
     def say(self, progress: Progress) -> None:
         self._latest = replace(

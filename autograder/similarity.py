@@ -42,6 +42,8 @@ MOST_PAIRS = 1000  # of a class; more are counted, not listed
 MOST_SHOWN = 40  # pairs with their passages
 LARGEST_HEADER = 10 * 2**20
 MOST_ITERATIONS = 1_000_000
+MOST_NUMBERS = 20_000_000  # of one array; of what is larger the first rows are compared
+WIDEST = 100_000  # numbers of one row: seven for each layer, or in a map a loss for each iteration of its networks
 TYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 COLUMNS = [STATISTICS.index("abs_mean"), STATISTICS.index("abs_max")]
 # Losses that must agree one after another. On the sigmoid's plateau a single one agrees in 1 of 170 cases, so 6 do in
@@ -54,12 +56,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A recording as far as it could be read."""
+    """A recording, or a map of trainability, as far as it could be read."""
 
     path: Path
     name: str  # file, for the reader
     seed: object  # as it says itself; None where it does not
     keys: Hashes  # (I, 2) of each iteration: its gradient, and the losses from it on; 0 where it says nothing
+    parts: str = "iterations"  # what the rows of `keys` stand for; of a map of trainability, its networks
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +193,7 @@ def _sources(notebook: Notebook, kind: str) -> list[str]:
 
 
 def _runs(folder: Path, names: Iterable[str]) -> Iterator[Run]:
-    """Whatever among these files is a recording, under any name."""
+    """Whatever among these files is a recording or a map, under any name."""
     for name in names:
         if name.lower().endswith((".ipynb", ".json")):
             continue
@@ -206,12 +209,25 @@ def _run(path: Path, name: str) -> Run | None:
             if length > LARGEST_HEADER:
                 return None
             header = json.loads(file.read(length))
-            loss, gradient = (_array(file, 8 + length, header[part]) for part in ("loss", "gradient"))
+            sizes = "start" if "start" in header else "gradient"
+            loss, gradient = (_array(file, 8 + length, header[part]) for part in ("loss", sizes))
     except (OSError, ValueError, LookupError, TypeError, RecursionError, struct.error):
         return None
+    if sizes == "start":
+        return _map(path, name, header, loss, gradient)
     if loss.ndim != 1 or gradient.ndim != 3 or gradient.shape[2] <= max(COLUMNS):
         return None
     return Run(path, name, _seed(header), _keys(loss, gradient))
+
+
+def _map(path: Path, name: str, header: Mapping[str, Any], loss: Array, start: Array) -> Run | None:
+    """A map's networks, by their gradients at the start (D, V, layers) and the first of their losses (D, V, I)."""
+    if loss.ndim != 3 or start.ndim != 3 or loss.shape[:2] != start.shape[:2] or loss.shape[2] < IN_A_ROW:
+        return None
+    # what is behind a network's last layer is no number
+    losses = loss.reshape(-1, loss.shape[2])[:, :IN_A_ROW]
+    sizes = np.nan_to_num(start.reshape(-1, start.shape[2]), posinf=0, neginf=0)
+    return Run(path, name, _seed(header), _keys_of(sizes, losses, len(losses)), "networks")
 
 
 def _opened(path: Path) -> io.BufferedReader:
@@ -224,17 +240,23 @@ def _array(file: io.BufferedReader, start: int, about: Mapping[str, Any]) -> Arr
     dtype, shape = np.dtype(TYPES[about["dtype"]]).newbyteorder("<"), [int(size) for size in about["shape"]]
     offset = int(about["data_offsets"][0])
     row = math.prod(shape[1:])
-    if min([offset, *shape]) < 0 or not 0 < row <= 10_000 or shape[0] > MOST_ITERATIONS:
+    if min([offset, *shape]) < 0 or not 0 < row <= WIDEST or shape[0] > MOST_ITERATIONS:
         raise ValueError("no array of a recording")
     file.seek(start + offset)
-    content = file.read(math.prod(shape) * dtype.itemsize)
+    # read() makes room for what it is asked for before it looks whether there is so much
+    content = file.read(min(shape[0], MOST_NUMBERS // row) * row * dtype.itemsize)
     rows = len(content) // (row * dtype.itemsize)
     return np.frombuffer(content, dtype, rows * row).reshape(rows, *shape[1:]).astype(np.float64)
 
 
 def _seed(header: Mapping[str, Any]) -> object:
     try:
-        seed = json.loads(header["__metadata__"]["labkit"])["origin"]["seed"]
+        about = header["__metadata__"]
+        seed = (
+            json.loads(about["labkit_map"])["base"]["seed"]
+            if "labkit_map" in about
+            else json.loads(about["labkit"])["origin"]["seed"]
+        )
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return seed if type(seed) is int else None
@@ -245,15 +267,21 @@ def _seed(header: Mapping[str, Any]) -> object:
 
 def _keys(loss: Array, gradient: Array) -> Hashes:
     """(I, 2) what happened at each iteration, rounded: 0 where it is not finite, all zero, or does not change."""
-    keys = np.zeros((max(len(loss), len(gradient)), 2), np.uint64)
     sizes = gradient[:, :, COLUMNS].reshape(len(gradient), gradient.shape[1] * len(COLUMNS))
-    told = np.isfinite(sizes).all(axis=1) & (np.abs(sizes).max(axis=1, initial=0) > 0)
-    keys[: len(sizes), 0][told] = fingerprints.row_hashes(_rounded(sizes[told], DIGITS["gradient"]))
+    stretches = np.zeros((0, IN_A_ROW))
     if len(loss) >= IN_A_ROW:
         stretches = np.lib.stride_tricks.sliding_window_view(loss, IN_A_ROW)
-        rounded = _rounded(stretches, DIGITS["loss"])
-        told = np.isfinite(stretches).all(axis=1) & (rounded != rounded[:, :1]).any(axis=1)
-        keys[: len(stretches), 1][told] = fingerprints.row_hashes(rounded[told])
+    return _keys_of(sizes, stretches, max(len(loss), len(gradient)))
+
+
+def _keys_of(sizes: Array, losses: Array, rows: int) -> Hashes:
+    """(rows, 2) of sizes (R, n) and of losses in a row (R', IN_A_ROW), each rounded."""
+    keys = np.zeros((rows, 2), np.uint64)
+    told = np.isfinite(sizes).all(axis=1) & (np.abs(sizes).max(axis=1, initial=0) > 0)
+    keys[: len(sizes), 0][told] = fingerprints.row_hashes(_rounded(sizes[told], DIGITS["gradient"]))
+    rounded = _rounded(losses, DIGITS["loss"])
+    told = np.isfinite(losses).all(axis=1) & (rounded != rounded[:, :1]).any(axis=1)
+    keys[: len(losses), 1][told] = fingerprints.row_hashes(rounded[told])
     return keys
 
 
@@ -356,7 +384,7 @@ def _match(run: Run, others: Sequence[Run]) -> tuple[Run, Run, float] | None:
 
 def _likeness(first: Run, second: Run, share: float) -> str:
     same = _digest(first.path) == _digest(second.path)
-    return "the same file, byte for byte" if same else f"{share:.0%} of the iterations are the same"
+    return "the same file, byte for byte" if same else f"{share:.0%} of the {first.parts} are the same"
 
 
 def _digest(path: Path) -> str:

@@ -29,6 +29,7 @@ from autograder.fingerprints import CODE, WINDOW, code_tokens, hashes, passages,
 from autograder.grading import GradingError
 from autograder.similarity import THRESHOLD, Pair, Similarities, export_csv, export_html
 from labkit.experiments import experiment
+from labkit.maps import Map
 
 LAB = "vanishing_gradients"
 HOSTILE = '<script>alert(1)</script>"><img src=x onerror=alert(2)> \x1b[31m \u202e'
@@ -441,6 +442,48 @@ def test_is_what_is_no_recording_passed_over(course, content):
 def test_does_the_reader_read_what_is_well_formed(tmp_path):
     (tmp_path / "run").write_bytes(tensors(loss=GOOD, gradient=CUBE))
     assert similarity._run(tmp_path / "run", "run").keys.tolist() == [[0, 0]] * 9
+
+
+def test_is_a_file_that_announces_terabytes_read_as_far_as_it_goes(tmp_path):
+    loss, gradient = {**GOOD, "shape": [10**6]}, {**CUBE, "shape": [10**6, 14_000, 7]}
+    (tmp_path / "run").write_bytes(tensors(loss=loss, gradient=gradient))
+    run = similarity._run(tmp_path / "run", "run")
+    assert run is None or len(run.keys) < 2000
+
+
+# a map of 3 depths by 2 variances
+
+
+def a_map(seed, base=7):
+    draw = np.random.default_rng(seed)
+    start = np.where(np.arange(6) <= np.array([1, 3, 5])[:, None, None], draw.uniform(1e-4, 1, (3, 2, 6)), np.nan)
+    e = experiment("trainability/tanh", "ada").replace(seed=base + seed, epochs=1, batches=9)
+    return Map(e, (1, 3, 5), (1.0, 2.0), draw.uniform(0.1, 1, (3, 2)), draw.uniform(1, 3, (3, 2, 9)), start)
+
+
+def hand_in_map(course, student, found):
+    found.save(hand_in(course, student) / "map_tanh.safetensors")
+
+
+def test_are_maps_compared_by_their_networks(course):
+    mine, other = a_map(1), a_map(2)
+    half = replace(mine, base=other.base, loss=np.concatenate([mine.loss[:1], other.loss[1:]]),
+                   start=np.concatenate([mine.start[:1], other.start[1:]]))  # fmt: skip
+    for who, found in {"ada": mine, "bela": mine, "chidi": other, "dana": half, "emre": a_map(3)}.items():
+        hand_in_map(course, who, found)
+    found = listed(course)
+    assert set(found) == {("ada", "bela"), ("ada", "dana"), ("bela", "dana"), ("chidi", "dana")}
+    assert found["ada", "bela"].said[0] == "100% of the networks are the same: map_tanh.safetensors"
+    assert "recordings of both have the same seed" in " ".join(found["chidi", "dana"].said)
+    assert found["ada", "dana"].said == ("33% of the networks are the same: map_tanh.safetensors",)
+    assert found["chidi", "dana"].recordings == pytest.approx(2 / 3)
+
+
+def test_are_a_maps_figures_known_again_when_they_are_rounded(course):
+    hand_in_map(course, "ada", a_map(1))
+    hand_in_map(course, "bela", replace(a_map(1), base=a_map(2).base, loss=a_map(1).loss.astype(np.float16)))
+    [pair] = listed(course).values()
+    assert pair.recordings > 0.9
 
 
 def test_do_links_lead_to_no_recording(course, trained):

@@ -1,111 +1,30 @@
 """`labkit report`: is everything that belongs to a hand-in in it, in each of its forms, and nothing that does not?
 
-The documents are read back by other programs than those that wrote them: Word's by pandoc, the page by Python's parser
-of HTML, the PDF by pypdf where that is installed.
+What each kind of document needs besides is in test_handin_word.py and test_handin_fonts.py.
 """
 
-import base64
-import io
 import json
 import re
-import unicodedata
 import zipfile
 from dataclasses import replace
 from datetime import date
-from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import numpy as np
-import pypandoc
 import pytest
 from click.testing import CliRunner
-from PIL import Image
+from handin_notebook import CELLS, LONG, Page, code_cell, drawn, png, printed, read_back, words_cell, written
 
 from labkit import handin
 from labkit.cli import main
-from labkit.handin import document, measurements, notebook, pdf, pictures, words
+from labkit.handin import document, fonts, measurements, notebook, pdf, pictures, words
 from labkit.handin.notebook import Drawn
 from labkit.recording import Recording
 from labkit.training import train
 
 FORMS = ("pdf", "docx", "html")
 TODAY = date(2026, 3, 2)
-LONG = "Loss against iteration, linear scale. ReLU: 2.29 at iteration 1, 0.315 at 2,000."
-FIRST = r"""The gradients of *fc_1* are smaller: größer wäre schön, naïve façade, αβγ ∂Ω → ⇒ ≤ ∞ Градиент.
-
-Inline $x^2 + \frac{a}{b}$, spaced $ \sigma'(x) \le \frac14 $, and $5 and $6 are prices.
-
-$$\frac{\partial L}{\partial W_4} = \sum_{i=1}^{N} (p_i - y_i)\, h_3^{\mathsf T}$$
-
-\begin{align} a &= b + c \\ &= d \end{align}
-
-```python
-def halve(x):  # no $formula$ here
-    return {"a": x ** 2}
-```
-
-| run | ratio |
-|-----|------:|
-| relurow | 1.6 |
-
-1. firstly
-2. secondly
-
-> quotedly
-
-A claim.[^1]
-
-[^1]: Noted below.
-"""
-SECOND = "Clipping shortens a gradient that is too long. ![mine](attachment:own.png)"
-
-
-def png(width=300, height=200, color="teal"):
-    made = io.BytesIO()
-    Image.new("RGB", (width, height), color).save(made, "PNG")
-    return base64.b64encode(made.getvalue()).decode()
-
-
-def words_cell(source, id=None, **rest):
-    about = {"nbgrader": {"grade_id": id, "grade": True, "solution": True, "points": 2}} if id else {}
-    return {"cell_type": "markdown", "source": source, "metadata": about, **rest}
-
-
-def code_cell(source, *outputs, id=None):
-    about = {"nbgrader": {"grade_id": id, "grade": False, "solution": True}} if id else {}
-    return {"cell_type": "code", "source": source, "metadata": about, "outputs": list(outputs), "execution_count": 1}
-
-
-def drawn(content, alt=None):
-    about = {"image/png": {"alt": alt}} if alt else {}
-    return {"output_type": "display_data", "data": {"image/png": content, "text/plain": "a figure"}, "metadata": about}
-
-
-def printed(text):
-    return {"output_type": "stream", "name": "stdout", "text": text}
-
-
-def written(folder, *cells, name="lab.ipynb"):
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-    return path
-
-
-CELLS = (
-    words_cell("# Vanishing *gradients*"),
-    code_cell('student = "ada"', id="student_id"),
-    words_cell("## Look at it"),
-    code_cell("plots.losses(x)", drawn(png(color="red"), "An older drawing of the same kind, which is left out.")),
-    code_cell("plots.losses([relu])", printed("relu |█████| 2000/2000"), drawn(png(), LONG)),
-    code_cell("labkit.train(x, watch=y)", drawn(png(), "What a training showed while it ran.")),
-    words_cell("**What do they show?** Describe *it*."),
-    words_cell(FIRST, "figures"),
-    words_cell("## Question 1: exploding\n\nWhy does clipping help?"),
-    code_cell("def f():\n    return 'codeword'", id="answer_f"),
-    words_cell(SECOND, "question_1", attachments={"own.png": {"image/png": png(color="gold")}}),
-)
 
 
 @pytest.fixture(scope="module")
@@ -127,38 +46,6 @@ def made(lab, tmp_path_factory):
     folder = tmp_path_factory.mktemp("documents")
     options = handin.Options(figures=1)
     return {form: handin.report(lab, folder / f"lab.{form}", options, TODAY).path for form in FORMS}
-
-
-class Page(HTMLParser):
-    """What is on a page: its words, its tags, what its images say and where they come from."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.words, self.tags, self.images, self.links = "", [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        about = dict(attributes)
-        self.tags.append(tag)
-        self.links += [value for key, value in attributes if key in ("src", "href", "srcset", "data") and value]
-        assert not [key for key in about if key.startswith("on")]
-        if tag == "img":
-            self.images.append(about["alt"])
-
-    def handle_data(self, data):
-        self.words += data
-
-
-def read_back(path):
-    """The words of a document, blanks and breaks as single blanks."""
-    if path.suffix == ".pdf":
-        pypdf = pytest.importorskip("pypdf", reason="pypdf reads the PDF back")
-        text = "\n".join(page.extract_text() for page in pypdf.PdfReader(path).pages)
-    elif path.suffix == ".docx":
-        text = pypandoc.convert_file(str(path), "plain", extra_args=["--wrap=none", "--columns=1000"])
-    else:
-        text = Page(path.read_text("utf-8")).words
-    return " ".join(text.split())
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -256,6 +143,35 @@ def test_are_answers_double_spaced_on_paper(made):
     assert (reader.metadata.title, reader.metadata.author) == ("Vanishing gradients", "ada")
 
 
+def elements(node):
+    """Every element of a PDF's tree of tags: (kind, the words for what is no text)."""
+    node = node.get_object()
+    if isinstance(node, dict):
+        if "/S" in node:
+            yield str(node["/S"]), str(node.get("/Alt", ""))
+        node = node.get("/K", [])
+        node = node.get_object() if hasattr(node, "get_object") else node
+        yield from elements(node) if isinstance(node, dict) else ()
+    for one in node if isinstance(node, list) else ():
+        yield from elements(one) if hasattr(one, "get_object") and not isinstance(one, int) else ()
+
+
+def test_can_a_screen_reader_follow_the_pdf(made):
+    pypdf = pytest.importorskip("pypdf", reason="pypdf reads the PDF back")
+    root = pypdf.PdfReader(made["pdf"]).trailer["/Root"]
+    assert root["/Lang"] == "en-GB"
+    assert root["/MarkInfo"]["/Marked"]
+    assert b"<pdfuaid:part>1<" in root["/Metadata"].get_data()
+    found = list(elements(root["/StructTreeRoot"]))
+    said = [words for kind, words in found if kind == "/Figure"]
+    assert {LONG, "mine"} <= set(said)
+    assert all(said)
+    assert sum(kind == "/Formula" for kind, _ in found) == 4
+    assert r"x^2 + \frac{a}{b}" in [words for kind, words in found if kind == "/Formula"]
+    assert [kind for kind, _ in found].count("/H1") == 4
+    assert {"/TH", "/TD", "/Table", "/L"} <= {kind for kind, _ in found}
+
+
 def test_has_a_page_no_address_but_its_own_images(made):
     page = Page(made["html"].read_text("utf-8"))
     assert all(link.startswith(("data:image/png;base64,", "#")) for link in page.links)
@@ -341,24 +257,22 @@ def test_does_one_strange_formula_leave_the_others_as_they_are():
 
 
 def test_is_a_character_without_a_font_named(lab, tmp_path, monkeypatch):
-    monkeypatch.setattr(pdf, "_installed", lambda: iter(()))
+    monkeypatch.setattr(fonts, "_installed", lambda _region: iter(()))
     path = written(tmp_path, words_cell("Why? 漢", "essay"), words_cell("字 and 🎉, äαЖ→∞", "words"))
-    data, notes = pdf._data(document.document(path, handin.Options()), tmp_path)
+    data, notes = pdf._data(document.document(path, handin.Options(name="李")), tmp_path)
     text = json.dumps(data, ensure_ascii=False)
     assert "[U+5B57]" in text
     assert "[party popper]" in text
     assert "äαЖ→∞" in text
     assert "字" not in text
-    assert "no font for 3 of the characters" in notes[0] or "no font for 2 of the characters" in notes[0]
-    assert any("install a font" in note for note in handin.report(path, tmp_path / "lab.pdf").notes)
+    assert re.match(r"no font here has .*字 \(U\+5B57\).*🎉 \(U\+1F389\): .*; install ", notes[0])
+    assert "字" not in " ".join(data["notes"])
+    assert data["properties"]["author"] == "李"
+    assert "[U+674E]" in data["name"]
+    said = handin.report(path, tmp_path / "lab.pdf", handin.Options(name="李")).notes
+    assert any("install" in note and "or hand in the .docx or .html" in note for note in said)
     assert "字 and 🎉" in read_back(handin.report(path, tmp_path / "lab.docx").path)
-
-
-def test_has_the_font_at_hand_what_it_is_said_to_have():
-    known = pdf._characters(str(pdf._fonts_of_matplotlib() / "DejaVuSans.ttf"))
-    assigned = {chr(n) for low, high in pdf.HAS for n in range(low, high + 1) if unicodedata.category(chr(n))[0] != "C"}
-    assert assigned <= known
-    assert "漢" not in known
+    assert "字 and 🎉" in read_back(handin.report(path, tmp_path / "lab.html").path)
 
 
 @pytest.mark.parametrize(("content", "words_of"), [

@@ -4,7 +4,8 @@ notebook, pictures      what a notebook holds: answers under their questions, fi
 measurements            the recordings beside it, as tables
 words                   what a student wrote, as pandoc's tree, without anything that a program would run or fetch
 document                all of it put in order
-pdf, pages              that order as PDF by Typst, as Word document and as web page by pandoc
+pdf, fonts              that order as PDF by Typst, and what its characters need
+pages, word             that order as web page and as Word document by pandoc
 """
 
 from labkit.handin.document import Made, Options, report

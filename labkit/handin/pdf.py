@@ -3,29 +3,21 @@
 Typst sees one private folder and nothing else: no package, no other file.
 """
 
+import contextlib
 import json
 import re
 import secrets
 import tempfile
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from functools import cache
 from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from labkit.handin import words
+from labkit.handin import fonts, words
 from labkit.handin.document import Document
 from labkit.handin.notebook import HandInError
 
-SERIF = "Libertinus Serif"  # in Typst itself
-BROAD = "DejaVu Sans"  # comes with matplotlib: Greek, Cyrillic, arrows, signs, the usual faces
-# blocks of which it has every character: punctuation, Greek, Cyrillic, arrows, operators. They need no look at the file
-HAS = ((0x20, 0x24F), (0x391, 0x3C9), (0x400, 0x4FF), (0x2010, 0x2027), (0x2030, 0x205E), (0x2190, 0x22FF))
-JOINERS = "\u200b\u200c\u200d\ufe0e\ufe0f"  # they say how their neighbours are drawn, and have no picture of their own
-MOST_NAMED = 12  # characters that a note names
 QUOTED = re.compile(r'"(?:\\.|[^"\\])*"')
 
 
@@ -45,7 +37,7 @@ def compiled(document: Document, form: str, ppi: float = 144) -> tuple[list[byte
         (root / "document.json").write_text(json.dumps(data), "utf-8")
         (root / "main.typ").write_bytes((resources.files("labkit.handin") / "handin.typ").read_bytes())
         try:
-            found: Any = _compiler(root).compile(root / "main.typ", format=form, ppi=ppi)
+            found: Any = _set(root, form, ppi)
         except typst.TypstError as error:
             raise HandInError(
                 f"Typst could not set the document ({' '.join(str(error).split())[:200]}): "
@@ -54,11 +46,22 @@ def compiled(document: Document, form: str, ppi: float = 144) -> tuple[list[byte
     return (found if isinstance(found, list) else [found]), notes
 
 
+def _set(root: Path, form: str, ppi: float) -> Any:
+    """The pages; a PDF as PDF/UA-1 (ISO 14289-1), which a screen reader can follow, where its content allows that."""
+    import typst
+
+    compiler = _compiler(root)
+    with contextlib.suppress(typst.TypstError):
+        if form == "pdf":
+            return compiler.compile(root / "main.typ", format=form, pdf_standards="ua-1")
+    return compiler.compile(root / "main.typ", format=form, ppi=ppi)
+
+
 def _compiler(root: Path) -> Any:
     import typst
 
     nowhere = root / "packages"
-    return typst.Compiler(root=root, font_paths=[_fonts_of_matplotlib()], package_path=nowhere,
+    return typst.Compiler(root=root, font_paths=list(fonts.folders()), package_path=nowhere,
                           package_cache_path=nowhere)  # fmt: skip
 
 
@@ -78,12 +81,14 @@ def _data(document: Document, root: Path) -> tuple[dict[str, Any], tuple[str, ..
         "images": {name: {"width": picture.width, "alt": name} for name, picture in document.images.items()},
     }  # fmt: skip
     text = {*json.dumps([data, document.notes], ensure_ascii=False)}
-    fonts, missing = covering(text)
-    notes = tuple(_missing(missing))
+    families, missing = fonts.covering(text)
     data["formulas"], strange = formulas(_tex(sections))
-    notes += tuple(f"the formula {tex[:60]} is shown as it was typed: its TeX is not known here" for tex in strange)
-    found: dict[str, Any] = _spelt(data, {ord(one): _word(one) for one in missing})
-    return found | {"fonts": [SERIF, BROAD, *fonts], "notes": [*document.notes, *notes]}, notes
+    typed = [f"the formula {tex[:60]} is shown as it was typed: its TeX is not known here" for tex in strange]
+    data["notes"] = [*document.notes, *fonts.said(missing, drawn=False), *typed]
+    found: dict[str, Any] = _spelt(data, {ord(one): fonts.word(one) for one in missing})
+    # a reader's window has the machine's own fonts: what it shows of a file needs no spelling
+    found["properties"] = {"title": document.title, "author": document.name}
+    return found | {"fonts": [fonts.SERIF, fonts.BROAD, *families]}, (*fonts.said(missing, drawn=True), *typed)
 
 
 def _placed(figures: Iterable[Any], root: Path) -> Iterator[dict[str, Any]]:
@@ -152,65 +157,6 @@ def _sets(sources: Iterable[str]) -> bool:
         except typst.TypstError:
             return False
     return True
-
-
-# characters
-
-
-def covering(text: set[str]) -> tuple[list[str], list[str]]:
-    """Further font families of this machine that the text needs, and the characters that none of them has."""
-    open_ = {one for one in text if one.isprintable() and one not in JOINERS}
-    open_ = {one for one in open_ if not any(low <= ord(one) <= high for low, high in HAS)}
-    if open_:
-        open_ -= _characters(str(_fonts_of_matplotlib() / "DejaVuSans.ttf"))
-    fonts = list[str]()
-    for family, path in _installed() if open_ else ():
-        if found := open_ & _characters(path):
-            fonts.append(family)
-            open_ -= found
-    return list(dict.fromkeys(fonts)), sorted(open_)
-
-
-def _fonts_of_matplotlib() -> Path:
-    """Without importing matplotlib, which takes as long as all the rest."""
-    found = find_spec("matplotlib")
-    if found is None or not found.submodule_search_locations:
-        raise HandInError("matplotlib, whose fonts a PDF needs, is not installed: install gradient-lab again")
-    return Path(found.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
-
-
-def _installed() -> Iterator[tuple[str, str]]:
-    """(family, file) of each upright font of the machine, in Typst's order."""
-    import typst
-
-    for font in typst.Fonts(include_embedded_fonts=False).fonts():
-        if font.path and font.style == "normal" and font.weight == 400 and font.index == 0:
-            yield font.family, font.path
-
-
-@cache
-def _characters(path: str) -> frozenset[str]:
-    from matplotlib.ft2font import FT2Font
-
-    try:
-        return frozenset(map(chr, FT2Font(path).get_charmap()))
-    except (OSError, RuntimeError, ValueError):
-        return frozenset()
-
-
-def _missing(characters: list[str]) -> Iterator[str]:
-    if characters:
-        shown = " ".join(f"U+{ord(one):04X}" for one in characters[:MOST_NAMED])
-        more = " ..." if len(characters) > MOST_NAMED else ""
-        yield (f"this machine has no font for {len(characters)} of the characters ({shown}{more}): the PDF names them "
-               "in square brackets; install a font that has them, or hand in the .docx or .html")  # fmt: skip
-
-
-def _word(one: str) -> str:
-    """What stands in a PDF for a character that no font has: its name, or its number where the name only says that."""
-    name = unicodedata.name(one, "")
-    known = name and not re.search(r"\d{4}|IDEOGRAPH", name)
-    return f"[{name.lower()}]" if known else f"[U+{ord(one):04X}]"
 
 
 def _spelt(node: Any, names: dict[int, str]) -> Any:

@@ -8,6 +8,7 @@ images that were dropped into the cell. Addresses of images are never followed.
 import json
 import re
 import subprocess
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -148,10 +149,19 @@ def _kept(node: Any, show: Show, depth: int) -> Iterator[Any]:
                 yield {"t": "Link", "c": [NOTHING, words, [address, ""]]}
             else:
                 yield from words
+        case {"t": "Para" | "Plain", "c": words} if _from_the_right(words):
+            yield {"t": "Div", "c": [["", [], [["dir", "rtl"]]], [_cleaned(node, show, depth)]]}
         case {"t": "Header", "c": [_, _, words]}:
             yield {"t": "Para", "c": [{"t": "Strong", "c": _cleaned(words, show, depth)}]}
         case _:
             yield _cleaned(node, show, depth)
+
+
+def _from_the_right(words: Blocks) -> bool:
+    """Is the first letter one of a script that is written from the right?"""
+    text = "".join(node["c"] for node in words if node["t"] == "Str")
+    first = next((kind for one in text if (kind := unicodedata.bidirectional(one)) in ("L", "R", "AL")), "L")
+    return first != "L"
 
 
 def _raw(text: str) -> Iterator[Node]:

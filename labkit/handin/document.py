@@ -48,6 +48,7 @@ class Document:
 
     title: str
     name: str  # empty where nobody said
+    day: date
     about: tuple[str, ...]  # lines below the title
     sections: tuple[Section, ...]
     tables: tuple[Table, ...]
@@ -121,14 +122,16 @@ def document(path: Path, options: Options, today: date | None = None) -> Documen
     named = notebook.plain(options.name).strip()[:200] or found.student
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     saved = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+    day = today or date.today()
     about = (
         _whose(named, found.student),
-        f"{_day(today or date.today())}",
+        _day(day),
         f"from {path.name}, saved on {_day(saved.date())} at {saved:%H:%M}, SHA-256 {digest}",
     )
     return Document(
         title=" ".join(found.title.replace("$", "").replace("*", "").replace("`", "").split())[:300],
         name=named,
+        day=day,
         about=about,
         sections=sections,
         tables=tuple(measurements.tables(known)),

@@ -1,16 +1,12 @@
 """The hand-in as Word document and as one web page that needs nothing else, both by pandoc."""
 
-import io
 import json
-import re
-import zipfile
 from collections.abc import Iterator
-from functools import cache
 from html import escape
 from importlib import resources
 from typing import Any
 
-from labkit.handin import words
+from labkit.handin import word, words
 from labkit.handin.document import Document, Figure, Section
 from labkit.handin.measurements import Table
 from labkit.handin.words import NOTHING, paragraph, string
@@ -19,17 +15,17 @@ Blocks = list[dict[str, Any]]
 
 # nothing from elsewhere, no script, whatever the words hold
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-DOUBLE = '<w:spacing w:line="480" w:lineRule="auto" w:before="0" w:after="160"/>'
-SINGLE = '<w:spacing w:line="240" w:lineRule="auto" w:before="40" w:after="80"/>'
 PRINTED = "3.05in"  # of a figure: two stand beside each other on A4
 ACROSS = "6.2in"
 
 
 def docx(document: Document) -> tuple[bytes, tuple[str, ...]]:
     """(the Word document, no notes): answers double-spaced, formulas as Word's own, alt text on every figure."""
-    arguments = ["-f", "json", "-t", "docx", "-o", "-", "--syntax-highlighting=none"]
+    # so the first heading becomes the title, and those below it chapters
+    shape = ["--shift-heading-level-by=-1", "--syntax-highlighting=none"]
     tree = _tree(document, _body(document, _stacked if document.wide else _rows_of_two))
-    return _spaced(words.pandoc(arguments, tree)), ()
+    made = words.pandoc(["-f", "json", "-t", "docx", "-o", "-", *shape], tree)
+    return word.completed(made, document.title, document.name, document.day, document.paper), ()
 
 
 def html(document: Document) -> tuple[bytes, tuple[str, ...]]:
@@ -150,9 +146,9 @@ def _table(table: Table, number: int) -> Blocks:
 
 
 def _cell(text: str, table: Table | None = None, column: int = -1) -> Blocks:
-    exact = table is not None and table.kind == "digests" and column == len(table.head) - 1
-    inline = [{"t": "Code", "c": [NOTHING, text]}] if exact else string(text)
-    return [_styled("Measured", [{"t": "Para", "c": inline}])]
+    if table is not None and table.kind == "digests" and column == len(table.head) - 1:
+        return [_styled("Digest", [{"t": "Para", "c": [{"t": "Code", "c": [NOTHING, text]}]}])]
+    return [_styled("Measured", [paragraph(text)])]
 
 
 def _row(cells: list[Blocks]) -> list[Any]:
@@ -166,45 +162,3 @@ def _grid(head: list[Any], rows: list[Any], widths: list[float | None], right: b
         for k, width in enumerate(widths)
     ]  # fmt: skip
     return {"t": "Table", "c": [NOTHING, [None, []], columns, [NOTHING, head], [[NOTHING, 0, [], rows]], [NOTHING, []]]}
-
-
-# Word's styles
-
-
-def _spaced(content: bytes) -> bytes:
-    """The document with answers double-spaced, and all that is around them single-spaced."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as new:
-        for item in old.infolist():
-            part = old.read(item)
-            new.writestr(item, _styles(part.decode()).encode() if item.filename == "word/styles.xml" else part)
-    return made.getvalue()
-
-
-def _styles(xml: str) -> str:
-    """Our paragraph styles in the place of the empty ones that pandoc made for their names."""
-    for name, format_ in _formats().items():
-        xml = re.sub(rf'<w:style\b[^>]*w:styleId="{name}"[^>]*>.*?</w:style>', "", xml, flags=re.S)
-        xml = xml.replace("</w:styles>", f"{format_}</w:styles>")
-    return xml
-
-
-@cache
-def _formats() -> dict[str, str]:
-    def style(
-        id: str, spacing: str, size: int, keep: str = "", indent: str = "", italic: bool = False, name: str = ""
-    ) -> str:
-        run = f'<w:rPr>{"<w:i/>" if italic else ""}<w:sz w:val="{2 * size}"/><w:szCs w:val="{2 * size}"/></w:rPr>'
-        around = f"<w:pPr>{keep}{spacing}{indent}</w:pPr>{run}"
-        return (f'<w:style w:type="paragraph" w:customStyle="1" w:styleId="{id}"><w:name w:val="{name or id}"/>'
-                f'<w:basedOn w:val="Normal"/><w:qFormat/>{around}</w:style>')  # fmt: skip
-
-    return {
-        "Answer": style("Answer", DOUBLE, 12),
-        "Compact": style("Compact", DOUBLE, 12),
-        "BlockText": style("BlockText", DOUBLE, 12, indent='<w:ind w:left="480"/>', name="Block Text"),
-        "Question": style("Question", SINGLE, 10, italic=True),
-        "About": style("About", SINGLE, 10),
-        "Measured": style("Measured", SINGLE, 8),
-        "Caption": style("Caption", SINGLE, 9, "<w:keepNext/>"),
-    }

@@ -7,10 +7,10 @@ by the same checks. Only the inputs that the checks draw are others, and nobody'
 import ast
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autograder import marking, mending, questionnaire, readiness, scratch, showing
+from autograder import marking, mending, questionnaire, readiness, scratch, showing, submission
 from autograder.limits import Limits
 from autograder.markers import Warm
 from autograder.marking import How, Task
@@ -18,6 +18,7 @@ from autograder.mending import MendingError, Notebook
 from autograder.readiness import Asked, Readiness
 from autograder.results import Outputs, Result
 from autograder.selfcheck import STUDENT, saved_at
+from autograder.submission import SubmissionError
 
 PUBLIC = b"anybody may know it: the grader's own secret is another"
 
@@ -48,9 +49,9 @@ def rehearse(notebook: Path, how: How = "run") -> Rehearsal:
     except MendingError as error:
         raise RehearsalError(f"{notebook} cannot be graded: {error}") from error
     assignment, student = _assignment(notebook, found), _student(found)
-    with scratch.folder() as course, contextlib.closing(Warm()) as warm:
+    with scratch.folder() as course, contextlib.closing(Warm()) as warm, _named(notebook, assignment) as folder:
         task = _task(Path(course), assignment, found).graded_by(how)
-        result, outputs = marking.mark(task, student, notebook.absolute().parent, warm)
+        result, outputs = marking.mark(task, student, folder, warm)
     return Rehearsal(result, _readiness(notebook, found, result, outputs))
 
 
@@ -70,7 +71,7 @@ def _readiness(notebook: Path, found: Notebook, result: Result, outputs: Outputs
         texts=tuple(readiness.texts(found)),
         files=tuple(readiness.files(result.assignment, student, folder, found)),
         blanks=tuple(readiness.blanks(found)),
-        remarks=(*reasons, *readiness.deleted(result.assignment, found)),
+        remarks=(*_misnamed(notebook, result.assignment), *reasons, *readiness.deleted(result.assignment, found)),
         stopped=tuple(readiness.raised(outputs.cells, found)),
         looked_at=f"{notebook.name} as it was saved {saved_at(notebook)}, and the files beside it",
         mended=(*result.remarks, *([result.reason] if result.status == "person" else [])),
@@ -78,14 +79,43 @@ def _readiness(notebook: Path, found: Notebook, result: Result, outputs: Outputs
 
 
 def _assignment(notebook: Path, found: Notebook) -> str:
-    """The assignment whose questions the notebook asks; it has to be handed in under that name."""
+    """The assignment whose questions the notebook asks, whatever its file is called."""
     best = readiness.assignment_of(found)
     if not best:
         known = ", ".join(questionnaire.assignments())
         raise RehearsalError(f"{notebook} asks no question of a known assignment; there are: {known}")
-    if notebook.name != f"{best}.ipynb":
-        raise RehearsalError(f"{notebook.name} is the notebook of {best}: call it {best}.ipynb, for so it is handed in")
     return best
+
+
+@contextlib.contextmanager
+def _named(notebook: Path, assignment: str) -> Iterator[Path]:
+    """The folder in which the notebook lies under the name that it is handed in by: its own, or a copy."""
+    folder = notebook.absolute().parent
+    if notebook.name == f"{assignment}.ipynb":
+        yield folder
+        return
+    try:
+        around = submission.find(folder, "", assignment)
+    except SubmissionError as error:
+        raise RehearsalError(
+            f"{notebook.name} is the notebook of {assignment}: call it {assignment}.ipynb, and put it into a folder "
+            "of its own, with its recordings"
+        ) from error
+    others = tuple(name for name in around.files if not name.lower().endswith(".ipynb"))
+    with scratch.folder() as copied:
+        replace(around, files=others).copy(Path(copied))
+        (Path(copied) / f"{assignment}.ipynb").write_bytes(notebook.read_bytes())
+        yield Path(copied)
+
+
+def _misnamed(notebook: Path, assignment: str) -> Iterator[str]:
+    wanted = f"{assignment}.ipynb"
+    if notebook.name == wanted:
+        return
+    if (notebook.absolute().parent / wanted).exists():
+        yield f"{notebook.name} would not be graded, for {wanted} lies beside it: keep the right one, as {wanted}"
+    else:
+        yield f"{notebook.name} has to be handed in as {wanted}: rename it"
 
 
 def _student(found: Notebook) -> str:

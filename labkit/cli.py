@@ -307,7 +307,8 @@ def replay(file: Path, iteration: int) -> None:
               help="Show the last N figures before each answer, at most.")  # fmt: skip
 @click.option("--wide", is_flag=True, help="Each figure as wide as the page, instead of two beside each other.")
 @click.option("--code", is_flag=True, help="Append the answers in code.")
-@click.option("--paper", type=click.Choice(["a4", "us-letter"]), default="a4", show_default=True, help="Of the PDF and the Word document.")
+@click.option("--paper", type=click.Choice(["a4", "us-letter"]), default="a4", show_default=True,
+              help="Of the PDF and the Word document.")  # fmt: skip
 def report(notebook: Path, output: Path | None, html: bool, **options: Any) -> None:
     """Make the hand-in of NOTEBOOK: your answers, your figures, what you measured, and the digests of your recordings.
 

@@ -10,7 +10,18 @@ import toy_lab
 from click.testing import CliRunner
 from toy_lab import hand_in, solved
 
-from autograder import classroom, grading, mending, readiness, rehearsal, results, selfcheck, showing
+from autograder import (
+    classroom,
+    grading,
+    journal,
+    mending,
+    readiness,
+    rehearsal,
+    results,
+    selfcheck,
+    showing,
+    submission,
+)  # fmt: skip
 from autograder import course as courses
 from autograder.checks import Verdict
 from autograder.cli import main
@@ -109,9 +120,30 @@ def test_is_what_cannot_be_checked_one_sentence(tmp_path, content, name, words):
     assert "Traceback" not in said
 
 
-def test_has_a_notebook_the_name_under_which_it_is_handed_in(course, tmp_path):
-    with pytest.raises(RehearsalError, match=r"draft.ipynb is the notebook of toy: call it toy.ipynb"):
-        rehearsal.rehearse(written(tmp_path, solved(course), "draft.ipynb"))
+@pytest.mark.parametrize("name", ["toy (1).ipynb", "Ada-toy.ipynb", "Toy.ipynb"])
+def test_is_a_notebook_of_another_name_checked_and_told_its_own(course, tmp_path, name):
+    shutil.copy(written(tmp_path, solved(course, number=OWN), name), tmp_path / "unrelated.ipynb")
+    journal.note(tmp_path, {"number": {"value": 42}})
+    found = rehearsal.rehearse(tmp_path / name, "evidence")
+    assert found.result.assignment == "toy"
+    assert found.readiness.remarks == (f"{name} has to be handed in as toy.ipynb: rename it",)
+    assert not found.complete
+    written(tmp_path, solved(course))
+    beside = rehearsal.rehearse(tmp_path / name, "evidence")
+    assert beside.readiness.remarks[0] == f"{name} would not be graded, for toy.ipynb lies beside it: " + (
+        "keep the right one, as toy.ipynb"
+    )
+    right = rehearsal.rehearse(tmp_path / "toy.ipynb", "evidence")
+    assert right.readiness.remarks == ()
+    assert right.result.questions == found.result.questions
+
+
+def test_is_a_notebook_of_another_name_asked_out_of_a_folder_of_everything(course, tmp_path):
+    path = written(tmp_path, solved(course), "toy (1).ipynb")
+    for number in range(submission.MOST_FILES):
+        (tmp_path / f"{number}.txt").touch()
+    with pytest.raises(RehearsalError, match=r"call it toy.ipynb, and put it into a folder of its own"):
+        rehearsal.rehearse(path)
 
 
 # `autograder.check()` without a name

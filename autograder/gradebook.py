@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -185,15 +186,26 @@ def _directory(course: Path, **which: str) -> Any:
     return directory
 
 
-def autograde(course: Path, assignment: str, student: str, submitted: str) -> None:
-    """nbgrader's own autograde of one student, over the course's folder `submitted`: gradebook and autograded/."""
-    from nbgrader.converters import Autograde
+class Writer:
+    """Writes one student after another into a course's gradebook; what all of them need is made once."""
 
-    config = settings(course)
-    for phase in ("sanitize_preprocessors", "autograde_preprocessors"):
-        if isinstance(steps := config.Autograde.get(phase), list):
-            config.Autograde[phase] = [step for step in steps if step != CHECK]
-    _convert(Autograde, course, config, assignment_id=assignment, student_id=student, submitted_directory=submitted)
+    def __init__(self, course: Path) -> None:
+        from autograder.keeping import Keeper
+
+        self._course, self._config, self._keeper = course, settings(course), Keeper()
+        for phase in ("sanitize_preprocessors", "autograde_preprocessors"):
+            if isinstance(steps := self._config.Autograde.get(phase), list):
+                self._config.Autograde[phase] = [step for step in steps if step != CHECK]
+
+    def autograde(self, assignment: str, student: str, submitted: str) -> None:
+        """nbgrader's own autograde of a student, over the course's folder `submitted`: gradebook and autograded/."""
+        from nbgrader.converters import Autograde
+
+        from autograder.keeping import PlainExporter
+
+        which = {"assignment_id": assignment, "student_id": student, "submitted_directory": submitted}
+        with self._keeper.student():
+            _convert(partial(Autograde, exporter_class=PlainExporter), self._course, self._config, **which)
 
 
 def feedback(course: Path, assignment: str, student: str) -> Path:

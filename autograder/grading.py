@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from autograder import cluster, gradebook, logs, markers, marking, results, scratch, showing, submission
-from autograder.gradebook import GradebookError, UnusableError
+from autograder.gradebook import GradebookError, UnusableError, Writer
 from autograder.markers import Coming, Marked, MarkerError, Markers, Pages, open_markers
 from autograder.marking import GradingError, How, Task
 from autograder.mending import MendingError
@@ -82,7 +83,8 @@ def grade(
             bar_over(len(who), progress) as bar,
             _class(task, instead, who, jobs, force, site, (table := RunningTable(bar)).say) as class_,
         ):
-            found = [table.add(_settled(task, one, marked, force or one not in known)) for one, marked in class_]
+            settled = partial(_settled, task, gradebook.Writer(course))
+            found = [table.add(settled(one, marked, force or one not in known)) for one, marked in class_]
             return sorted(found, key=lambda outcome: outcome.student)
     except scratch.BusyError as error:
         raise GradingError(str(error)) from error
@@ -185,23 +187,23 @@ class RunningTable:
         return outcome
 
 
-def _settled(task: Task, student: str, marked: Coming, anew: bool) -> Outcome:
+def _settled(task: Task, writer: Writer, student: str, marked: Coming, anew: bool) -> Outcome:
     """A student's outcome, written down. Whatever goes wrong here stops nobody else."""
-    outcome, result = _stored(task, student, marked, anew)
+    outcome, result = _stored(task, writer, student, marked, anew)
     if not outcome.cached:
         with contextlib.suppress(OSError):  # a full disk was said already, by what is more than a log
             logs.write(task.course, task.assignment, student, outcome.status, outcome.reason, result)
     return outcome
 
 
-def _stored(task: Task, student: str, marked: Coming, anew: bool) -> tuple[Outcome, Result | None]:
+def _stored(task: Task, writer: Writer, student: str, marked: Coming, anew: bool) -> tuple[Outcome, Result | None]:
     """A student's outcome, once nbgrader has it too, and the result if there is one."""
     result: Result | None = None
     try:
         result, outputs, stored = marked.result()
         cached = stored and not anew and is_recorded(task, result)
         if not cached:
-            record(task, result, outputs)
+            record(task, writer, result, outputs)
     except (MarkerError, UnusableError) as error:
         return Outcome(student, "failed", str(error)), result
     except (SubmissionError, GradebookError) as error:
@@ -212,7 +214,7 @@ def _stored(task: Task, student: str, marked: Coming, anew: bool) -> tuple[Outco
     return Outcome(student, *found), result
 
 
-def record(task: Task, result: Result, outputs: Outputs) -> None:
+def record(task: Task, writer: Writer, result: Result, outputs: Outputs) -> None:
     """Let nbgrader store a result: in the gradebook, and as a notebook in autograded/."""
     from autograder.preprocessors import given
 
@@ -220,7 +222,7 @@ def record(task: Task, result: Result, outputs: Outputs) -> None:
     with scratch.folder_in(task.course) as room:
         _lay_out(task, result, Path(room) / result.student / task.assignment)
         with given(result, outputs):
-            gradebook.autograde(task.course, task.assignment, result.student, Path(room).name)
+            writer.autograde(task.assignment, result.student, Path(room).name)
     note_recorded(task, result)
 
 

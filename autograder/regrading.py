@@ -14,7 +14,7 @@ from typing import Any, Literal
 from autograder import answers, gradebook, grading, marking, results, scratch, submission
 from autograder.checks import Verdict
 from autograder.evidence import TIMELINE
-from autograder.gradebook import GradebookError
+from autograder.gradebook import GradebookError, Writer
 from autograder.marking import GradingError, NotedEvidence, Task
 from autograder.results import Exchange, Kept, QuestionResult, Result
 from autograder.showing import WORDS
@@ -71,18 +71,19 @@ def regrade(
     who = grading.chosen(course, assignment, students)
     try:
         with scratch.alone(course), grading.bar_over(len(who), progress, "regrading") as bar:
-            return [_settled(task, student, dry_run, bar) for student in who]
+            writer = None if dry_run else gradebook.Writer(course)
+            return [_settled(task, writer, student, bar) for student in who]
     except scratch.BusyError as error:
         raise GradingError(str(error)) from error
 
 
-def _settled(task: Task, student: str, dry_run: bool, bar: Any) -> Regraded:
-    """A student's outcome. Whatever goes wrong here stops nobody else."""
+def _settled(task: Task, writer: Writer | None, student: str, bar: Any) -> Regraded:
+    """A student's outcome. Whatever goes wrong here stops nobody else. Without a writer nothing is written."""
     try:
         before, handed_in = _stored(task, student)
         after, needing = _again(task, before, handed_in)
-        if not dry_run:
-            _write(task, before, after)
+        if writer is not None:
+            _write(task, writer, before, after)
     except LeftAlone as left:
         return Regraded(student, "left", str(left))
     except GradebookError as error:
@@ -175,7 +176,7 @@ def _kept_mark(known: QuestionResult, of: float) -> QuestionResult:
     return replace(known, points=min(known.points, of), of=of)
 
 
-def _write(task: Task, before: Result, after: Result) -> None:
+def _write(task: Task, writer: Writer, before: Result, after: Result) -> None:
     """Store the result and let nbgrader have it, where it is another."""
     was_recorded = grading.is_recorded(task, before)
     if after == before and was_recorded:
@@ -187,7 +188,7 @@ def _write(task: Task, before: Result, after: Result) -> None:
     if was_recorded and after.questions == before.questions:
         grading.note_recorded(task, after)
     else:
-        grading.record(task, after, outputs)
+        grading.record(task, writer, after, outputs)
 
 
 class StoredReplies:

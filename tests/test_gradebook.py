@@ -48,12 +48,12 @@ def test_is_a_lock_in_the_middle_the_graders_failure_and_not_a_refusal(course, m
     lock = sqlite3.connect(course / "gradebook.db", isolation_level=None)
     record = grading.record
 
-    def locked(task, result, outputs):
+    def locked(task, writer, result, outputs):
         if result.student == "ada":
             lock.execute("begin exclusive")
         elif lock.in_transaction:
             lock.rollback()
-        record(task, result, outputs)
+        record(task, writer, result, outputs)
 
     monkeypatch.setattr(grading, "record", locked)
     first, second = grade(course)

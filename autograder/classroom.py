@@ -122,9 +122,14 @@ def simulate(course: Path, assignment: str, students: int = 8, seed: int = 0, jo
     record = Record.read(course, assignment)
     record.refuse_foreign(made)
     todo = [student for student in made if not record.holds(student, lab)]
-    # copies need the classmate's folder
-    for group in ([s for s in todo if not s.kind.needs_classmate], [s for s in todo if s.kind.needs_classmate]):
-        _write_all(group, made[0], lab, record, jobs, progress)
+    if todo:
+        from autograder.workers import open_workers
+
+        with closing(open_workers()) as workers:
+            # copies need the classmate's folder
+            for copies in (False, True):
+                group = [student for student in todo if student.kind.needs_classmate is copies]
+                _write_all(group, made[0], lab, record, workers, jobs, progress)
     return sorted(made, key=lambda student: student.id)
 
 
@@ -220,15 +225,13 @@ def _text(cell: Cell) -> str:
 # the work of one student
 
 
-def _write_all(students: Sequence[Student], classmate: Student, lab: Lab, record: Record, jobs: int,
+def _write_all(students: Sequence[Student], classmate: Student, lab: Lab, record: Record, workers: Nursery, jobs: int,
                progress: bool) -> None:  # fmt: skip
     if not students:
         return
     from tqdm import tqdm
 
-    from autograder.workers import open_workers
-
-    with closing(open_workers()) as workers, ThreadPoolExecutor(max(1, jobs)) as pool:
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
         writing = {pool.submit(_write, one, classmate, lab, workers): one for one in students}
         # disable=None: silent where nobody watches
         for done in tqdm(as_completed(writing), "simulating", len(writing), disable=None if progress else True):

@@ -123,10 +123,10 @@ def test_whole_trainings_pass(runs, ada) -> None:
         examine(recording, ada[name], stretches=ALL)
 
 
-# forgeries: S1's ReLU run, of which the epochs 21 to 30 are wrong
+# forgeries: S1's ReLU run, of which the epochs 21 to 25 are wrong
 
 
-FIRST, LAST, LENGTH = 20, 30, 40  # epochs from 0, iterations of one
+FIRST, LAST, LENGTH = 20, 25, 40  # epochs from 0, iterations of one
 ROWS = slice(FIRST * LENGTH, LAST * LENGTH)
 
 
@@ -214,6 +214,13 @@ def other_probes(r: Recording, other: Recording) -> Recording:
     return replace(r, **{name: getattr(other, name) for name in names})
 
 
+def last_batches_of(r: Recording, other: Recording, name: str) -> Recording:
+    """What another run has of the last mini-batches of the forged epochs."""
+    values = getattr(r, name).copy()
+    values[FIRST:LAST] = getattr(other, name)[FIRST:LAST]
+    return replace(r, **{name: values})
+
+
 FORGERIES: dict[str, tuple[Callable[[Recording, Recording], Recording], str]] = {
     "figures between checkpoints": (lambda r, _: between_checkpoints(r), r"of fc_1 at iteration 802 is recorded as"),
     "an epoch of another run": (spliced, "moved further|weights changed by more|at iteration 801|stand at iteration"),
@@ -222,9 +229,11 @@ FORGERIES: dict[str, tuple[Callable[[Recording, Recording], Recording], str]] = 
     ),
     "invented weights": (lambda r, _: invented_weights(r), "of fc_1 at iteration|changed by more than their update"),
     "histogram of the last mini-batch": (
-        lambda r, o: replace(r, batch_counts=o.batch_counts), "the last mini-batch's histogram of fc_1 after iteration",
+        lambda r, o: last_batches_of(r, o, "batch_counts"), "the last mini-batch's histogram of fc_1 after iteration",
     ),
-    "its range": (lambda r, o: replace(r, batch_range=o.batch_range), "the range of the last mini-batch's histogram"),
+    "its range": (
+        lambda r, o: last_batches_of(r, o, "batch_range"), "the range of the last mini-batch's histogram",
+    ),
     "probe rows of another network": (other_probes, "the probe's loss after epoch 0 is not what a replay"),
     "probe's histogram": (
         lambda r, o: replace(r, probe_counts=o.probe_counts), "the histogram of the probe's gradient after epoch 0",
@@ -479,7 +488,8 @@ def test_the_same_salt_decides_the_same(runs, ada) -> None:
     gradient[7 * LENGTH + 3, :, :5] *= 1.05
     forged = replace(r, gradient=gradient)
     # the digest, and with it the draw, is another one with each run
-    drawn = [salt for salt in SALTS if 7 in audit.draw(salt, forged.digest, EPOCHS)]
+    digest = forged.digest
+    drawn = [salt for salt in SALTS if 7 in audit.draw(salt, digest, EPOCHS)]
     for salt in drawn[:3]:
         with pytest.raises(Failed, match="at iteration 284 is recorded as"):
             examine(forged, ada["relu"], salt=salt)

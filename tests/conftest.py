@@ -7,6 +7,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from autograder import questionnaire
+from autograder.workers import Nursery, open_workers
 from labkit.experiments import Experiment, experiment
 from labkit.recording import Recording
 
@@ -29,6 +31,46 @@ def registered_questions() -> Iterator[None]:
     yield
     questionnaire._REGISTERED.clear()
     questionnaire._REGISTERED.update(before)
+
+
+@pytest.fixture(scope="session")
+def open_nursery() -> Iterator[Callable[[], Nursery]]:
+    """Opens the warm parent of students' processes when it is first asked for, and gives the same one from then on.
+
+    Each loads torch anew, which takes longer than most of what it is asked to run; `close` does not end this one. It is
+    opened in a thread that stays, for bubblewrap ends with the thread that started it.
+    """
+    opened: list[Nursery] = []
+    with ThreadPoolExecutor(1) as stays:
+
+        def once() -> Nursery:
+            if not opened:
+                opened.append(stays.submit(open_workers).result())
+                opened[0].close = lambda: None  # type: ignore[method-assign]
+            return opened[0]
+
+        yield once
+        for nursery in opened:
+            del nursery.close
+            nursery.close()
+
+
+@pytest.fixture(scope="module")
+def nursery(open_nursery: Callable[[], Nursery]) -> Nursery:
+    """The one of all files."""
+    return open_nursery()
+
+
+@pytest.fixture(scope="module")
+def warm(open_nursery: Callable[[], Nursery]) -> Iterator[None]:
+    """What a file's tests grade or simulate in this process starts from that one, where it would open its own.
+
+    Fixtures that grade for a whole file ask for this one. Markers in other processes open their own all the same.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("markers", "workers"):
+            patch.setattr(f"autograder.{module}.open_workers", open_nursery)
+        yield
 
 
 @pytest.fixture

@@ -28,7 +28,10 @@ def usual(kinds: Sequence[Kind]) -> list[Kind]:
 
 
 def graded(root: Path, lab: str, kinds: Sequence[Kind]) -> dict[str, Result]:
-    """One student of each kind, really trained, really graded: {kind: result}."""
+    """One student of each kind, really trained, really graded: {kind: result}.
+
+    Graded in this process: others would load torch anew, each for two students.
+    """
     course.init(root, [lab])
     with (root / "nbgrader_config.py").open("a") as config:
         config.write(SETTINGS)
@@ -37,7 +40,7 @@ def graded(root: Path, lab: str, kinds: Sequence[Kind]) -> dict[str, Result]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classroom, "class_of", lambda _: these)
         students = classroom.simulate(root, lab, len(kinds), progress=False)
-    grading.grade(root, lab, progress=False)
+    grading.grade(root, lab, jobs=1, progress=False)
     return {student.kind.name: results.load(root, lab, student.id) for student in students}
 
 

@@ -215,9 +215,9 @@ def test_does_simulate_name_the_submissions_that_are_not_its_own(made, monkeypat
 
 
 @pytest.mark.slow
-def test_does_the_demonstration_run_again_and_again(tmp_path):
+def test_does_the_demonstration_run_again_and_again(tmp_path, warm):
     for _ in range(2):
-        shown = run("demo", "--students", 2, "--dir", tmp_path / "demo")
+        shown = run("demo", "--students", 2, "--jobs", 1, "--dir", tmp_path / "demo")
         assert shown.exit_code == 0, shown.output
         assert "34 of 34" in shown.output
         assert "9 of 34" in shown.output

@@ -1,6 +1,7 @@
 """The simulated class: is each student what the kind says, and does each planted mistake cost exactly its points?"""
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import simulated_class
 
 import labkit
-from autograder import classroom, course, questionnaire, submission
+from autograder import classroom, course, mending, questionnaire, rehearsal, selfcheck, showing, submission
 from autograder.cells import CODE_STUB, without_solutions
 from autograder.classes.vanishing_gradients import ALL, VANISHING
 from autograder.classroom import ClassroomError, Edit, Kind, Lab, roster, simulate
@@ -283,9 +284,18 @@ def test_is_a_damaged_record_named(at):
 # the whole: each kind handed in, graded, and its loss
 
 
-@pytest.fixture(scope="session")
-def graded(tmp_path_factory):
-    return simulated_class.graded(tmp_path_factory.mktemp("class"), LAB, VANISHING)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, warm):
+    """({kind: student's folder}, {kind: result})."""
+    root = tmp_path_factory.mktemp("class")
+    graded = simulated_class.graded(root, LAB, VANISHING)
+    who = classroom.simulated(root, LAB)
+    return {kind: root / "submitted" / student / LAB for student, kind in who.items()}, graded
+
+
+@pytest.fixture(scope="module")
+def graded(whole):
+    return whole[1]
 
 
 @pytest.mark.slow
@@ -303,3 +313,45 @@ def test_does_the_untouched_release_score_nothing_and_the_solution_everything(gr
 @pytest.mark.slow
 def test_is_only_the_endless_cell_stopped(graded):
     assert {name: result.stopped for name, result in graded.items() if result.stopped} == {"infinite loop": ("growth",)}
+
+
+# what they are told before they hand in: `autograder check` and `autograder.check()`
+
+
+def said_by(questions):
+    return {name: [(one.check, one.outcome, one.points) for one in verdicts] for name, verdicts in questions.items()}
+
+
+# whose work is whole, has gaps, or rests on another's recordings
+REHEARSED = ["complete", "partly done", "copied, own id typed in"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", REHEARSED)
+def test_do_command_session_and_grader_agree_on_every_kind_of_student(whole, ipython, tmp_path, kind, monkeypatch):
+    folders, graded = whole
+    folder = shutil.copytree(folders[kind], tmp_path / "work")
+    path, result = folder / f"{LAB}.ipynb", graded[kind]
+    by_grader = said_by({question.title: question.verdicts for question in result.questions.values()})
+    rehearsed = rehearsal.rehearse(path)
+    assert said_by({one.title: one.verdicts for one in rehearsed.readiness.asked}) == by_grader
+    assert rehearsed.complete == (kind == "complete")
+    found = mending.read(path.read_bytes())
+    monkeypatch.chdir(folder)
+    namespace = session(found, ipython())
+    # a session trains anew what another's recording does not show: the files are to be those that were handed in
+    shutil.copytree(folders[kind], folder, dirs_exist_ok=True)
+    state = selfcheck.ready(LAB, namespace, folder, path, found)
+    assert said_by({one.title: one.verdicts for one in state.asked}) == by_grader
+    assert state.complete == (kind == "complete")
+    assert showing.summary(state) == showing.summary(rehearsed.readiness)
+
+
+def session(found, shell):
+    """The variables after every cell was run in turn, as a student leaves them; what never ends was interrupted."""
+    for cell in found["cells"]:
+        source = cell["source"]
+        drawn = source.startswith(("plots.", "autograder.check("))
+        if cell["cell_type"] == "code" and not drawn and "while epoch < 10" not in source:
+            shell.run_cell(source, store_history=True)
+    return shell.user_ns

@@ -33,12 +33,12 @@ ANSWERS = {
 
 
 @pytest.fixture(scope="module")
-def course(tmp_path_factory):
+def course(tmp_path_factory, warm):
     course = toy_lab.make_course(tmp_path_factory.mktemp("explained") / "course")
     for student, given in ANSWERS.items():
         hand_in(course, student, solved(course, **given))
     hand_in(course, "refused", b"no notebook")
-    grading.grade(course, "toy", jobs=2, progress=False)
+    grading.grade(course, "toy", jobs=1, progress=False)
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
         book.find_grade("test_double", "toy", "toy", "wrong").manual_score = 0.5
         book.find_comment("double", "toy", "toy", "wrong").manual_comment = "Twice, not plus."

@@ -8,7 +8,6 @@ import toy_lab
 from toy_lab import solved
 
 from autograder import figures, marking
-from autograder.workers import open_workers
 
 PICTURE = {"output_type": "display_data", "data": {"image/png": "aVZCT1I=", "text/plain": ["<Figure ", "1>"]},
            "metadata": {"image/png": {"alt": "a curve"}}}  # fmt: skip
@@ -63,7 +62,7 @@ def test_is_what_was_handed_in_rebuilt_and_no_script_in_it():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "said"), [("run", "<Figure 1>"), ("execute", "drawn\n")])
-def test_are_figures_shown_as_handed_in_unless_everything_is_run_anew(tmp_path, how, said):
+def test_are_figures_shown_as_handed_in_unless_everything_is_run_anew(nursery, tmp_path, how, said):
     course = toy_lab.make_course(tmp_path / "course")
     task = marking.prepare(course, "toy")
     released = {**task.released, "cells": [*task.released["cells"], code(DRAWS, outputs=[], execution_count=None)]}
@@ -71,11 +70,7 @@ def test_are_figures_shown_as_handed_in_unless_everything_is_run_anew(tmp_path, 
     notebook = solved(course, number=SETUP)
     notebook["cells"].append(code(DRAWS, outputs=[PICTURE], execution_count=7))
     (tmp_path / "toy.ipynb").write_text(json.dumps(notebook))
-    nursery = open_workers()
-    try:
-        result, outputs = marking.mark(task, "ada", tmp_path, lambda: nursery)
-    finally:
-        nursery.close()
+    result, outputs = marking.mark(task, "ada", tmp_path, lambda: nursery)
     assert result.score == 6
     [shown] = outputs.cells["drawn"]
     assert shown.get("text", shown.get("data", {}).get("text/plain")) == said

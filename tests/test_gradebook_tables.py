@@ -27,7 +27,7 @@ import toy_lab
 
 
 @pytest.fixture(scope="module")
-def courses(tmp_path_factory):
+def courses(tmp_path_factory, warm):
     """The same release and submissions, graded by ours and by nbgrader's own."""
     root = tmp_path_factory.mktemp("tables")
     ours, plain = toy_lab.make_course(root / "ours"), root / "plain"

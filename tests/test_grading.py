@@ -21,7 +21,6 @@ from autograder.gradebook import GradebookError
 from autograder.grading import GradingError
 from autograder.limits import Limits
 from autograder.submission import SubmissionError
-from autograder.workers import open_workers
 
 ALL = {"test_double": 3.0, "test_build": 2.0, "test_number": 1.0}
 NONE = dict.fromkeys(ALL, 0.0)
@@ -66,13 +65,6 @@ ANSWERS = {
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
     return toy_lab.make_course(tmp_path_factory.mktemp("toy") / "course")
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    nursery = open_workers()
-    yield nursery
-    nursery.close()
 
 
 def without(notebook, *names):
@@ -137,7 +129,7 @@ def hopeless(course):
 
 
 @pytest.fixture(scope="module")
-def graded(course):
+def graded(course, warm):
     """The class, graded once: expected points and outcomes by student."""
     expected = {student: earned for student, (answers, earned) in ANSWERS.items()}
     for student, (answers, _) in ANSWERS.items():
@@ -454,8 +446,8 @@ def test_does_a_grading_that_was_killed_leave_nothing_and_continue(tmp_path, job
 
 
 def wait_for(condition):
-    """Until it holds; a minute is for machines that do much else."""
-    for _ in range(600):
+    """Until it holds; three minutes are for machines that do much else."""
+    for _ in range(1800):
         if condition():
             return
         time.sleep(0.1)

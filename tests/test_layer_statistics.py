@@ -235,8 +235,8 @@ def test_a_simulated_student_quotes_numbers(solved: Work) -> None:
     assert all(np.isfinite(value) for value in own_numbers(solved.folder).values())
 
 
-@pytest.fixture(scope="session")
-def graded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory, warm: None) -> dict[str, Result]:
     return simulated_class.graded(tmp_path_factory.mktemp("statistics"), LAB, simulated_class.usual(LAYERS))
 
 

@@ -17,7 +17,7 @@ MEASURED = {"seconds", "cpu", "memory"}
 
 
 @pytest.fixture(scope="module")
-def course(tmp_path_factory):
+def course(tmp_path_factory, warm):
     made = toy_lab.make_course(tmp_path_factory.mktemp("markers") / "course")
     hand_in(made, "ada", solved(made))
     hand_in(made, "bob", solved(made, number="number = 41"))
@@ -47,7 +47,7 @@ def test_are_the_results_those_of_one_process(course):
     who = ["ada", "bob", "cora"]
     alone = grading.grade(course, "toy", jobs=1, progress=False)
     before = [without_measures(course, student) for student in who]
-    together = grading.grade(course, "toy", jobs=3, force=True, progress=False)
+    together = grading.grade(course, "toy", jobs=2, force=True, progress=False)
     assert [without_measures(course, student) for student in who] == before
     told = [(one.student, one.status, one.score) for one in alone]
     assert told == [("ada", "graded", 6), ("bob", "graded", 5), ("cora", "refused", 0)]

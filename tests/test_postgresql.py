@@ -48,7 +48,7 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def course(server, tmp_path_factory):
+def course(server, tmp_path_factory, warm):
     root = tmp_path_factory.mktemp("server") / "course"
     root.mkdir()
     settings = toy_lab.CONFIG

@@ -360,8 +360,8 @@ def test_do_essays_quote_the_own_numbers(solved, tmp_path):
     assert all("{" not in essay.format(**numbers) for essay in simulated.ESSAYS.values())
 
 
-@pytest.fixture(scope="session")
-def graded(tmp_path_factory):
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory, warm):
     return simulated_class.graded(tmp_path_factory.mktemp("recurrent"), LAB, simulated_class.usual(RECURRENT))
 
 

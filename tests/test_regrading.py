@@ -67,7 +67,7 @@ def epochs_are_3(evidence: Evidence) -> None:
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory, short):
+def graded(tmp_path_factory, short, warm):
     """A course with five students, graded; a person gave a mark and a comment, and one is late."""
     course = toy_lab.make_course(tmp_path_factory.mktemp("regraded") / "course")
     with (course / "nbgrader_config.py").open("a") as config:
@@ -80,7 +80,7 @@ def graded(tmp_path_factory, short):
     hand_in(course, "breaks", solved(course, number="number = 'break the check'"))
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
         book.update_or_create_assignment("toy", duedate="2026-03-01 09:00:00.000000 UTC")
-    assert len(grading.grade(course, "toy", jobs=2, progress=False)) == 5
+    assert len(grading.grade(course, "toy", jobs=1, progress=False)) == 5
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
         book.find_grade("words", "toy", "toy", "off-by-one").manual_score = 1.5
         book.find_grade("test_double", "toy", "toy", "off-by-one").manual_score = 2.5

@@ -11,7 +11,6 @@ from toy_lab import hand_in, solved
 
 from autograder import answers, checks, cli, grading, journal, logs, marking, regrading, results, selfcheck, shell
 from autograder.checks import Failed, NeedsExecution, Question, check
-from autograder.workers import open_workers
 
 TRAINS = """
 import labkit
@@ -107,7 +106,7 @@ def test_is_a_recording_graded_without_anything_run(course, tmp_path, runs):
     assert found.questions["test_number"].verdicts[0].found == "it has 50 epochs"
 
 
-def test_does_what_was_run_stand_above_evidence_and_evidence_give_way_to_it(course):
+def test_does_what_was_run_stand_above_evidence_and_evidence_give_way_to_it(course, warm):
     folder = hand_in(course, "bela", solved(course))
     (folder / journal.FILE).write_text(noted(number=42))
     [first] = grading.grade(course, "toy", ["bela"], how="evidence", progress=False)
@@ -126,17 +125,13 @@ def test_does_what_was_run_stand_above_evidence_and_evidence_give_way_to_it(cour
 
 
 @pytest.mark.parametrize(("how", "outcome"), [("run", "failed"), ("execute", "passed")])
-def test_does_execute_train_anew_what_was_handed_in(course, tmp_path, short, how, outcome):
+def test_does_execute_train_anew_what_was_handed_in(course, nursery, tmp_path, short, how, outcome):
     task = replace(
         marking.prepare(course, "toy"), questions={"test_number": Question("number", "A run", (epochs_are_3,))}
     )
     (tmp_path / "toy.ipynb").write_text(json.dumps(solved(course, number=TRAINS.format(short.to_json()))))
     (tmp_path / "run.safetensors").write_bytes(b"cut off")
-    nursery = open_workers()
-    try:
-        result, _ = marking.mark(task.graded_by(how), "ada", tmp_path, lambda: nursery)
-    finally:
-        nursery.close()
+    result, _ = marking.mark(task.graded_by(how), "ada", tmp_path, lambda: nursery)
     assert outcomes(result, "test_number") == [outcome]
     kept = results.load_evidence(course, result)
     assert [file.name for file in kept.files if file.made] == (["run.safetensors"] if how == "execute" else [])

@@ -15,14 +15,6 @@ from autograder.limits import Limits
 from autograder.sitting import Sitting
 from autograder.workers import FreshProcesses, Student, open_workers
 
-
-@pytest.fixture(scope="module")
-def nursery():
-    nursery = open_workers()
-    yield nursery
-    nursery.close()
-
-
 QUICK = Limits(cell_seconds=1, call_seconds=0.5, cpu_seconds=10)
 
 

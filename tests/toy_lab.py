@@ -1,7 +1,9 @@
 """A small assignment with its questions, for the tests of the grader."""
 
+import functools
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +123,23 @@ c.GradeFromEvidence.cpu_seconds = 20
 
 def make_course(root: Path) -> Path:
     """A course with the toy released."""
-    root.mkdir(parents=True, exist_ok=True)
-    shutil.copy(courses.assignments_home() / "nbgrader_config.py", root)
-    with (root / "nbgrader_config.py").open("a") as config:
-        config.write(CONFIG)
-    (root / "toy.py").write_text(SOURCE)
-    courses.release(root, "toy")
+    for name, content in _released(CONFIG).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
     return root
+
+
+@functools.cache
+def _released(settings: str) -> dict[str, bytes]:
+    """The files of such a course by their place; nbgrader takes seconds to make them, the same ones every time."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        shutil.copy(courses.assignments_home() / "nbgrader_config.py", root)
+        with (root / "nbgrader_config.py").open("a") as config:
+            config.write(settings)
+        (root / "toy.py").write_text(SOURCE)
+        courses.release(root, "toy")
+        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def released(course: Path) -> dict[str, Any]:

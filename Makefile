@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 PYTHON ?= python3
+# tests/conftest.py puts the longest files first
+PARALLEL := --dist loadfile --no-loadscope-reorder
 # nbgrader looks for `jupyter` and `alembic` on PATH
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -25,11 +27,11 @@ demo: setup ## the whole life of the lab for a simulated class of 8, in ./demo
 
 test: setup ## the tests, but for those marked slow: whole classes, a whole course in the browser, hostile submissions
 	@echo 'left out: the tests that are marked slow; `make test-slow` runs those'
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m "not slow"
+	$(BIN)/pytest --numprocesses auto $(PARALLEL) -m "not slow"
 
 test-slow: setup ## the tests that `make test` leaves out
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m "slow and not browser"
-	$(BIN)/pytest tests/browser -m slow
+	@# one process more than there are cores: jobs on a cluster and people at a browser mostly wait
+	$(BIN)/pytest --numprocesses $$(( $$(nproc 2>/dev/null || echo 2) + 1 )) $(PARALLEL) -m slow
 
 test-browser: setup ## JupyterLab and formgrader as people use them; screenshots in build/screenshots
 	$(BIN)/pytest tests/browser

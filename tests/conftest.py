@@ -24,6 +24,23 @@ settings.register_profile("same", derandomize=True, deadline=None, suppress_heal
 settings.load_profile("same")
 
 
+# What takes minutes, longest first. Processes take one file after another: begun last, such a file would keep one of
+# them busy while the others have nothing left.
+LONG = (
+    "slurm/test_submit.py", "test_hostile.py", "test_classroom.py", "browser/test_course.py", "test_grading.py",
+    "test_sandbox.py", "test_audit.py", "slurm/test_class.py", "browser/test_panels.py", "test_activation_study.py",
+    "test_layer_statistics.py", "test_exploding_gradients.py", "test_recurrent_gradients.py", "test_markers.py",
+    "test_gradebook_tables.py", "test_autograder_cli.py", "test_trainability.py", "test_course.py", "test_workers.py",
+    "test_rehearsal.py", "test_explaining.py", "test_ways_of_grading.py", "test_plots_folder.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    rank = {tests / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def registered_questions() -> Iterator[None]:
     """What a course registers in one file's tests is not asked in the next file's."""

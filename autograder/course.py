@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.authoring import CONFIG, build, notebook_of, rendered, sources, write_if_other
-from autograder.gradebook import environment_on_path, first_cause
+from autograder.gradebook import environment_on_path, first_cause, settings
 
 # what may lie beside a source notebook: nbgrader releases all of it
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".svg"}
@@ -176,9 +176,8 @@ def _generate(course: Path, assignment: str, folder: str) -> None:
     from nbgrader.converters import GenerateAssignment
     from nbgrader.coursedir import CourseDirectory
     from nbgrader.utils import capture_log
-    from traitlets.config.loader import PyFileConfigLoader
 
-    config = PyFileConfigLoader(CONFIG, path=str(course)).load_config()
+    config = settings(course)
     directory = CourseDirectory(config=config, root=str(course), assignment_id=assignment, release_directory=folder)
     with environment_on_path():
         result = capture_log(GenerateAssignment(coursedir=directory, config=config))

@@ -6,6 +6,7 @@ penalties in the gradebook stay what they are.
 
 import os
 import re
+import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator, Mapping
@@ -58,11 +59,14 @@ class StudentScore:
 
 
 def settings(course: Path) -> Any:
-    """The course's nbgrader_config.py, as traitlets has it."""
+    """The course's nbgrader_config.py, as traitlets has it; what it names may be a module beside it."""
     from traitlets.config.loader import Config, PyFileConfigLoader
 
     if not (course / CONFIG).is_file():
         raise GradebookError(f"{course} is no course, {CONFIG} is missing: make one with `autograder init`")
+    # nbgrader's commands do so with the folder they are started in; here nothing in it hides what is installed
+    if str(course.absolute()) not in sys.path:
+        sys.path.append(str(course.absolute()))
     loaded: Config = PyFileConfigLoader(CONFIG, path=str(course)).load_config()
     return loaded
 

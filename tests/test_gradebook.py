@@ -129,3 +129,31 @@ def test_is_feedback_of_nobody_one_sentence(tmp_path):
     made = toy_lab.make_course(tmp_path / "course")
     with pytest.raises(GradebookError, match="nobody was graded in toy yet: run `autograder grade toy` first"):
         grading.feedback(made, "toy", progress=False)
+
+
+PLUGIN = """
+from pathlib import Path
+
+from nbgrader.plugins import BasePlugin
+
+
+class Half(BasePlugin):
+    def late_submission_penalty(self, student_id, score, total_seconds_late):
+        Path(__file__).with_name(student_id).touch()
+        return score / 2
+"""
+
+
+def test_does_a_penalty_count_that_stands_beside_the_settings(course):
+    from nbgrader.api import Gradebook
+
+    (course / "half_for_late.py").write_text(PLUGIN)
+    with (course / gradebook.CONFIG).open("a") as settings:
+        settings.write('c.AssignLatePenalties.plugin_class = "half_for_late.Half"\n')
+    (course / "submitted/ada/toy/timestamp.txt").write_text("2026-03-04 12:00:00 UTC")
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
+        book.update_or_create_assignment("toy", duedate="2026-03-01 12:00:00 UTC")
+    grade(course)
+    assert [student for student in ("ada", "bob") if (course / student).exists()] == ["ada"]
+    ada, bob = gradebook.scores(course, "toy")
+    assert (ada.late_penalty, bob.late_penalty) == (ada.score / 2, 0)

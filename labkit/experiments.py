@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -165,10 +166,10 @@ def _check(e: Experiment) -> None:
     _check_widths(e)
     for name in (*_NUMBERS, "epochs", "batch_size", "observations", "pool", "steps"):
         value = getattr(e, name)
-        if not (0 < value < math.inf):
+        if not (0 < value <= sys.float_info.max):  # whole numbers have no bound of their own
             raise ExperimentError(f"{name} is {value}: it must be a number above 0")
     for name in _CLIPS:
-        if (value := getattr(e, name)) is not None and not (0 < value < math.inf):
+        if (value := getattr(e, name)) is not None and not (0 < value <= sys.float_info.max):
             raise ExperimentError(f"{name} is {value}: give a size above 0, or None for no clipping")
     if sum(getattr(e, name) is not None for name in _CLIPS) > 1:
         raise ExperimentError(f"gradients are clipped in two ways: choose one of {', '.join(_CLIPS)}")

@@ -29,6 +29,7 @@ STATISTICS = ("mean", "abs_mean", "sd", "norm", "abs_max", "zero_share", "nonfin
 HIDDEN_STATISTICS = ("mean", "abs_mean", "sd", "saturated", "dead")
 PROBE = 250  # images of the fixed probe batch: the first of the sample
 CHECKPOINT_EPOCHS = 1  # epochs from one checkpoint to the next; the start, the first step and the end have their own
+MOST_EPOCHS = 10_000  # each has a digest of its own, which takes a tenth of a millisecond and more
 LARGEST_FILE = 512 * 2**20  # bytes; a recording of this package's labs has 1 to 11 million
 
 Array = NDArray[Any]
@@ -175,6 +176,10 @@ class Recording:
 
     def save(self, path: Path | str) -> Path:
         """Write the recording whole or not at all; a full disk raises and loses nothing that was there."""
+        if self.epochs > MOST_EPOCHS:
+            raise RecordingError(
+                f"there are {self.epochs:,} epochs, a file holds {MOST_EPOCHS:,}: call end_epoch less often"
+            )
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}
         header = {"format": FORMAT, "origin": json.loads(_origin_text(self.origin)), "chain": self.chain()}
         content = serialise(arrays, metadata={"labkit": json.dumps(header, sort_keys=True)})
@@ -316,6 +321,11 @@ def _check_shapes(r: Recording, path: str) -> None:
             raise RecordingError(f"{path} was altered: {name} does not hold numbers; run the training cell again")
     if r.loss.ndim != 1 or r.epoch_end.ndim != 1 or r.batch_counts.ndim != 3 or r.checkpoint_iteration.ndim != 1:
         raise RecordingError(f"{path} was altered: its arrays have wrong shapes; run the training cell again")
+    # beyond these numbers, checking the digests of a small file would take hours
+    if max(len(r.epoch_end), len(r.checkpoint_iteration) - 3) > MOST_EPOCHS:
+        raise RecordingError(
+            f"{path} was altered: it has more than {MOST_EPOCHS:,} epochs; run the training cell again"
+        )
     i, e, c, b = len(r.loss), len(r.epoch_end), len(r.checkpoint_iteration), r.batch_counts.shape[2]
     t = r.through_time.shape[1] if r.through_time.ndim == 2 else 0
     layers, a, s = len(r.origin.layers), len(r.origin.activations), len(STATISTICS)

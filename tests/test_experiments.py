@@ -52,6 +52,8 @@ from labkit.experiments import Experiment, ExperimentError, experiment, seed_of
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"learning_rate": "fast"}, "must be a number"),
         ({"gain": float("inf")}, "gain is inf"),
+        ({"gain": 10**400}, "a number above 0"),
+        ({"clip_norm": 10**400}, "None for no clipping"),
         ({"clip_norm": 0.0}, "None for no clipping"),
         ({"widths": ()}, "at least one layer"),
         ({"widths": (784,)}, "give an input and an output width"),

@@ -14,7 +14,7 @@ from safetensors.numpy import load as parse
 from safetensors.numpy import save as serialise
 
 from labkit import files
-from labkit.recording import ARRAYS, Recording, RecordingError
+from labkit.recording import ARRAYS, MOST_EPOCHS, Recording, RecordingError
 from labkit.training import train
 
 
@@ -143,3 +143,33 @@ def test_reading_needs_no_torch(saved: Path) -> None:
         "assert 'torch' not in sys.modules and 'nbgrader' not in sys.modules, sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def with_epochs(recording: Recording, count: int) -> Recording:
+    """The same arrays in as many epochs, with next to nothing in them."""
+    by_epoch = {name: np.zeros((count, *getattr(recording, name).shape[1:]), np.float16)
+                for name in ("batch_counts", "batch_range")}  # fmt: skip
+    by_probe = {
+        name: np.zeros((count + 1, *getattr(recording, name).shape[1:]), np.float16)
+        for name in ("probe_gradient", "probe_counts", "probe_loss", "accuracy", "output_error", "hidden",
+                     "through_time", "weight", "weight_counts")
+    }  # fmt: skip
+    by_iteration = {
+        name: np.zeros((count, *getattr(recording, name).shape[1:]), np.float16)
+        for name in ("loss", "gradient", "update_norm", "weight_norm", "weight_dot_gradient", "bias_dot_gradient",
+                     "clip_factor")
+    }  # fmt: skip
+    return replace(recording, epoch_end=np.arange(1, count + 1), **by_epoch, **by_probe, **by_iteration)
+
+
+def test_more_epochs_than_can_be_looked_through_are_refused(recording: Recording, tmp_path: Path, monkeypatch) -> None:
+    """A small file of a million epochs would keep a grader busy for hours."""
+    many = with_epochs(recording, MOST_EPOCHS + 1)
+    with pytest.raises(RecordingError, match="call end_epoch less often"):
+        many.save(tmp_path / "many")
+    with monkeypatch.context() as forger:
+        forger.setattr("labkit.recording.MOST_EPOCHS", 10**9)
+        forger.setattr(Recording, "chain", lambda _: [])
+        many.save(tmp_path / "many")
+    with pytest.raises(RecordingError, match="more than 10,000 epochs"):
+        Recording.load(tmp_path / "many")

@@ -18,6 +18,7 @@ from autograder import audit, identities
 from autograder.audit import STRETCHES, Finding
 from autograder.checks import Failed
 from labkit import deviations
+from labkit.counts import counted
 from labkit.deviations import OF_ITERATIONS, OF_PROBES
 from labkit.experiments import Experiment
 from labkit.recording import STATISTICS, Recording, checkpoint_iterations
@@ -152,8 +153,8 @@ def ran_to_its_end(recording: Recording, experiment: Experiment) -> None:
     if "not finite" in recording.origin.stopped and not np.isfinite(recording.loss).all():
         return
     raise Failed(
-        f"it has {recording.iterations:,} iterations in {recording.epochs} epochs, the assignment needs "
-        f"{experiment.iterations:,} in {experiment.epochs}",
+        f"it has {counted(recording.iterations, 'iteration')} in {counted(recording.epochs, 'epoch')}, "
+        f"the assignment needs {experiment.iterations:,} in {experiment.epochs}",
         f"It says: {recording.origin.stopped}. {_ADVICE}" if recording.origin.stopped else _ADVICE,
     )
 

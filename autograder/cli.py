@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from labkit.counts import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -328,7 +330,7 @@ def feedback(name: str, jobs: int | None, course: Path) -> None:
     from autograder import grading
 
     pages = grading.feedback(course, name, jobs=jobs or _cores())
-    click.echo(f"{len(pages)} pages lie in {course / 'feedback'}")
+    click.echo(f"{counted(len(pages), 'page')} in {course / 'feedback'}")
 
 
 @main.command()
@@ -584,7 +586,7 @@ def _show_similar(found: Similarities) -> None:
     if table.row_count:
         _console().print(table)
     left = found.further + max(0, len(found.pairs) - MOST_PAIRS)
-    click.echo(f"{len(found.pairs) + found.further} pairs of {found.students} submissions are listed"
+    click.echo(f"Listed: {counted(len(found.pairs) + found.further, 'pair')} of {counted(found.students, 'submission')}"
                f"{f'; {left} that share less are not shown here' if left else ''}")  # fmt: skip
     if found.common:
         click.echo(f"{found.common} students have passages that so many others have, too, that these alone list nobody")

@@ -20,6 +20,7 @@ from autograder.markers import Coming, Marked, MarkerError
 from autograder.marking import GradingError, Task
 from autograder.results import Outputs, Result
 from autograder.submission import SubmissionError
+from labkit.counts import counted
 from labkit.files import write_whole
 from labkit.jobs import JobError, Site, batch, scheduler, site
 from labkit.jobs.folder import State
@@ -328,7 +329,8 @@ class _Class:
 
     def _told(self, running: int, queued: int, why: str) -> None:
         waits = f"{queued} wait{f' ({why})' if why and not running else ''}" if queued else ""
-        self._say(", ".join(filter(None, [f"{running} jobs run" if running else "", waits])))
+        runs = f"{counted(running, 'job')} run{'s' * (running == 1)}" if running else ""
+        self._say(", ".join(filter(None, [runs, waits])))
 
     def _again(self, lost: "Sequence[tuple[Array, int, list[str], tuple[str, State, str] | None]]") -> None:
         """What ended tasks have left goes to others; not what was at fault too often, or was cancelled."""

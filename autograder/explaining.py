@@ -21,6 +21,7 @@ from autograder.marking import Task
 from autograder.results import Exchange, File, Kept, Outputs, QuestionResult, Result
 from autograder.showing import UNKNOWN, WORDS, one_line, points
 from autograder.submission import Submission, SubmissionError
+from labkit.counts import counted
 from labkit.maps import PREFIX, Map
 from labkit.recording import Recording, RecordingError
 from labkit.timeline import Timeline, TimelineError
@@ -275,13 +276,14 @@ def _recording(recording: Recording) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in sorted(origin.versions.items()))
     stopped = f"; stopped early: {origin.stopped}" if origin.stopped else ""
     return (
-        f"{recording.name} of {origin.student or 'nobody named'}, seed {origin.seed}, {recording.iterations:,} "
-        f"iterations in {recording.epochs} epochs, {origin.dtype} on {origin.device}, {versions}{stopped}"
+        f"{recording.name} of {origin.student or 'nobody named'}, seed {origin.seed}, "
+        f"{counted(recording.iterations, 'iteration')} in {counted(recording.epochs, 'epoch')}, "
+        f"{origin.dtype} on {origin.device}, {versions}{stopped}"
     )
 
 
 def _timeline(timeline: Timeline) -> str:
-    return f"a timeline of {len(timeline.steps)} steps"
+    return f"a timeline of {counted(len(timeline.steps), 'step')}"
 
 
 # Cells

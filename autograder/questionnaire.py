@@ -69,8 +69,11 @@ def find(name: str) -> Question:
         known = sorted({question for questions in asked.values() for question in questions})
         # all labs together have too many to read
         near = difflib.get_close_matches(name, known, n=3)
-        choice = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known) or 'none'}"
-        raise QuestionnaireError(f"there is no question {name!r}: {choice}")
+        choice = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known) or 'none'}."
+        raise QuestionnaireError(
+            f"there is no question {name!r} in autograder: {choice} A question of a course's own is checked when it is "
+            "graded, not in the notebook."
+        )
     if len(found) > 1:
         raise QuestionnaireError(f"the question {name!r} is asked by {' and by '.join(found)}: give one another name")
     return asked[found[0]][name]

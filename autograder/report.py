@@ -28,6 +28,7 @@ from autograder import questionnaire, results, sandbox
 from autograder.checks import Verdict
 from autograder.results import QuestionResult, Result
 from autograder.showing import one_line, points
+from labkit.counts import counted
 from labkit.files import write_whole
 from labkit.recording import Recording, RecordingError
 
@@ -399,7 +400,8 @@ def _picture(title: str, class_: Curves) -> Picture:
         return Picture(title, "", "", (), class_.absent)
     outliers = class_.outliers()
     first, last = class_.middle[0], class_.middle[-1]
-    alt = (f"Mean |gradient| of the {title} over {len(class_.middle)} epochs and {len(class_.students)} students, on a "
+    sizes = f"{counted(len(class_.middle), 'epoch')} and {counted(len(class_.students), 'student')}"
+    alt = (f"Mean |gradient| of the {title} over {sizes}, on a "
            f"logarithmic axis. Median of the class: first layer from {first[0]:.2g} to {last[0]:.2g}, last layer from "
            f"{first[1]:.2g} to {last[1]:.2g}.")  # fmt: skip
     words = tuple(f"{o.student}: {LAYERS[o.layer][0]}, {o.factor:.2g} times the median of the class" for o in outliers)

@@ -155,7 +155,7 @@ def _lost(sign: str, asked: Asked) -> list[str]:
 
 
 def _text_line(text: Text) -> str:
-    worth = f", {points(text.points)} points" if text.points else ""
+    worth = f", {points(text.points)} point{'s' * (text.points != 1)}" if text.points else ""
     title = f"{text.title} (the cell {text.cell}{worth})" if text.title else f"The text {text.cell}{worth}"
     return one_line(title)
 

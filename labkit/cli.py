@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from labkit.commands import Commands, make_folder, prepare_terminal
+from labkit.counts import counted
 from labkit.jobs import commands as jobs
 from labkit.options import changed, changes
 
@@ -132,7 +133,7 @@ def _bands(name: str, layers: Sequence[str], figures: Sequence[tuple[Any, Any, A
 
     from labkit import ensembles
 
-    table = Table(title=f"{name}: {len(figures)} seeds, median (95 % band)", title_justify="left")
+    table = Table(title=f"{name}: {counted(len(figures), 'seed')}, median (95 % band)", title_justify="left")
     for head in ("layer", "mean |gradient| at the start", "over training"):
         table.add_column(head)
     start, whole, ratio = (ensembles.band(each) for each in zip(*figures, strict=True))
@@ -363,7 +364,7 @@ def _outcome(recording: Any) -> str:
     ended = "ran to its end" if recording.complete else f"stopped: {recording.origin.stopped}"
     accuracy = recording.origin.final_accuracy
     return (
-        f"{recording.iterations:,} iterations, {ended}, loss {recording.loss[-1]:.4g}, "
+        f"{counted(recording.iterations, 'iteration')}, {ended}, loss {recording.loss[-1]:.4g}, "
         f"training accuracy {accuracy:.1%}, {recording.origin.wall_time:.1f} s"
     )
 

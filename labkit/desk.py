@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit.counts import counted
 from labkit.kinds import attempt
 from labkit.timeline import Step, Timeline, difference
 from labkit.variables import Row, rows
@@ -122,7 +123,7 @@ class Workspace:
         gone = ", ".join(change.name for change in self.step.gone)
         dropped = self.timeline.dropped
         found = [
-            f"{len(self.rows)} variables; {len(self.step.all) or 'none'} changed {self._since}.",
+            f"{counted(len(self.rows), 'variable')}; {len(self.step.all) or 'none'} changed {self._since}.",
             f"Gone: {gone}." if gone else "",
             f"The timeline is full: {dropped:,} later steps are not in it." if dropped else "",
             self._watcher.problem,

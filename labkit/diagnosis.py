@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from labkit import backward, flow
+from labkit.counts import counted
 from labkit.experiments import Activation, Experiment, ExperimentError
 from labkit.flow import Floats
 from labkit.initialisations import variance
@@ -301,10 +302,6 @@ def _number(value: float) -> str:
     return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:g}"
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
-
-
 def _sentence(evidence: _Evidence, start: Callable[[Floats], float]) -> str:
     layers, per_layer, reach = len(evidence.recording.layers), start(evidence.gain), start(evidence.reach)
     what = "the gradient" if evidence.layered else "the weight gradient"
@@ -390,7 +387,7 @@ def _trend(evidence: _Evidence) -> str:
     if len(known) < 2 or evidence.not_finite:
         return ""
     before, after = (f"{evidence.gain[row]:.2g}" for row in known[[0, -1]])
-    epochs = _count(int(known[-1] - known[0]), "epoch")
+    epochs = counted(int(known[-1] - known[0]), "epoch")
     if before == after:
         return f"The gain per layer is {before} before and after {epochs}."
     return f"The gain per layer goes from {before} to {after} in {epochs}."
@@ -406,7 +403,7 @@ def _place(evidence: _Evidence) -> str:
         return f"{theory}the {found} before the first step is an estimate, too rough for its band over seeds."
     if (width := min(e.widths[1:-1])) <= NARROW:
         return (
-            f"{theory}before the first step it is {found}. Layers of {_count(width, 'unit')} scatter over seeds by "
+            f"{theory}before the first step it is {found}. Layers of {counted(width, 'unit')} scatter over seeds by "
             "more than its band for wide layers."
         )
     where = "inside" if low <= measured[0] <= high else "below" if measured[0] < low else "above"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labkit.counts import counted
 from labkit.experiments import Experiment, ExperimentError
 from labkit.recording import Recording
 
@@ -31,7 +32,7 @@ class Band:
     def __str__(self) -> str:
         if self.median.ndim == 0:
             return f"{float(self.median):.3g} ({float(self.low):.3g} to {float(self.high):.3g})"
-        return f"Band over {self.runs} runs, shape {self.median.shape}"
+        return f"Band over {counted(self.runs, 'run')}, shape {self.median.shape}"
 
 
 def seeds_of(experiment: Experiment, count: int) -> list[Experiment]:

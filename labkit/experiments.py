@@ -7,6 +7,8 @@ import sys
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
+from labkit.counts import counted
+
 Data = Literal["digits", "mnist", "circles", "long_lag"]
 Architecture = Literal["mlp", "residual_conv", "rnn", "lstm", "gru"]
 Activation = Literal["relu", "sigmoid", "tanh", "leaky_relu", "elu", "gelu", "silu", "linear"]
@@ -123,8 +125,9 @@ class Experiment:
         return (
             f"{self.architecture} {'-'.join(map(str, self.widths))} with {self.activation}{self._extras()}, "
             f"{self.initialisation} weights times {self.gain:.4g}; {self.observations:,} {self.data}; "
-            f"{self.optimizer} with learning rate {self.learning_rate:g}{self._clipped()}; {self.epochs} epochs in "
-            f"mini-batches of {self.batch_size}, {self.iterations:,} iterations"
+            f"{self.optimizer} with learning rate {self.learning_rate:g}{self._clipped()}; "
+            f"{counted(self.epochs, 'epoch')} in mini-batches of {self.batch_size}, "
+            f"{counted(self.iterations, 'iteration')}"
         )
 
     def _extras(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from labkit.counts import counted
 from labkit.explorer import Told, described, narrow, told
 from labkit.starts import clips
 
@@ -79,7 +80,7 @@ def _gone(explorer: Explorer) -> list[str]:
     for what, bad in (("exactly 0", sizes == 0), ("not finite", ~np.isfinite(sizes))):
         if bad.any():
             layer, count = names[int(np.flatnonzero(bad.any(0))[-1])], int(bad.any(1).sum())
-            said.append(f"In {count} of {len(sizes)} seeds the gradient is {what} in {layer} or before it.")
+            said.append(f"In {count} of {counted(len(sizes), 'seed')} the gradient is {what} in {layer} or before it.")
     return said
 
 
@@ -105,7 +106,8 @@ def table(explorer: Explorer) -> str:
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    head = f"{described(explorer.experiment)}\nMedian over {len(explorer.seeds)} seeds, at the start of training."
+    seeds = counted(len(explorer.seeds), "seed")
+    head = f"{described(explorer.experiment)}\nMedian over {seeds}, at the start of training."
     return "\n".join([head, "", *lines, "", summary(explorer, t), *notes(explorer, t)])
 
 

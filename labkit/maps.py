@@ -23,6 +23,7 @@ from safetensors.numpy import load as parse
 from safetensors.numpy import save as serialise
 
 from labkit import backward, initialisations
+from labkit.counts import counted
 from labkit.experiments import Experiment, ExperimentError, experiment
 from labkit.files import write_whole
 from labkit.recording import Recording, RecordingError
@@ -119,8 +120,8 @@ class Map:
         known = self.accuracy[np.isfinite(self.accuracy)]
         best = f", accuracy {known.min():.2f} to {known.max():.2f}" if known.size else ""
         return (
-            f"Map of {self.base.activation}: {len(self.depths)} depths to {max(self.depths, default=0)} by "
-            f"{len(self.variances)} variances, {self.base.iterations} iterations each{best}"
+            f"Map of {self.base.activation}: {counted(len(self.depths), 'depth')} to {max(self.depths, default=0)} by "
+            f"{counted(len(self.variances), 'variance')}, {counted(self.base.iterations, 'iteration')} each{best}"
         )
 
     @property

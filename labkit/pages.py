@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from labkit.counts import counted
 from labkit.kinds import (
     TEXTS,
     array_of,
@@ -235,7 +236,7 @@ def _network_page(network: Any, ask: Ask) -> Page:
         "first": first,
         "step": ITEMS,
         "total": len(found),
-        "sum": f"{sum(layer.unique for layer in found):,} learnables in {len(places)} arrays",
+        "sum": f"{sum(layer.unique for layer in found):,} learnables in {counted(len(places), 'array')}",
     }
 
 

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse
 from safetensors.numpy import save as serialise
 
+from labkit.counts import counted
 from labkit.experiments import Experiment, ExperimentError
 from labkit.files import write_whole
 
@@ -100,7 +101,8 @@ class Recording:
 
     def __repr__(self) -> str:
         last = f", loss {self.loss[-1]:.4g}" if len(self.loss) else ""
-        return f"Recording of {self.name}: {self.iterations:,} iterations, {len(self.layers)} layers{last}"
+        size = f"{counted(self.iterations, 'iteration')}, {counted(len(self.layers), 'layer')}"
+        return f"Recording of {self.name}: {size}{last}"
 
     @property
     def iterations(self) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
+from labkit.counts import counted
 from labkit.recording import Recording
 
 
@@ -28,4 +29,4 @@ class Shelf(Sequence[Recording]):
 
     def __repr__(self) -> str:
         there = sum(isinstance(one, Recording) for one in self._kept)
-        return f"Shelf of {len(self):,} recordings, {len(self) - there:,} of them in their files"
+        return f"Shelf of {counted(len(self), 'recording')}, {len(self) - there:,} of them in their files"

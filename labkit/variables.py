@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from labkit.counts import counted
 from labkit.kinds import (
     BRACKETS,
     NUMBERS,
@@ -161,7 +162,7 @@ def preview(value: Any, depth: int = 2) -> str:
         return f"{value.__name__}({', '.join(value.__code__.co_varnames[: value.__code__.co_argcount])})"
     if is_network(value):
         sizes = [attempt(lambda p=p: math.prod(p.shape), 0) for p in learnables(value)]  # type: ignore[misc]
-        return f"{sum(sizes):,} learnables in {len(sizes)} arrays"
+        return f"{sum(sizes):,} learnables in {counted(len(sizes), 'array')}"
     if (array := array_of(value)) is not None:
         return _array_preview(array) if depth == 2 else f"{size_of(array)} {dtype_of(array)}"
     return _container_preview(value, depth) if is_a(value, *BRACKETS) else _object_preview(value, depth)

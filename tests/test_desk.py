@@ -94,7 +94,7 @@ def test_every_cell_is_a_step(shell, tmp_path, monkeypatch):
         (5, "del rate", "rate gone"),
         (6, "workspace()", "nothing changed"),
     ]
-    assert str(pane).endswith("1 variables; 1 changed in cell 5 “del rate”.\nGone: rate.")
+    assert str(pane).endswith("1 variable; 1 changed in cell 5 “del rate”.\nGone: rate.")
     assert Timeline.load(tmp_path / "workspace.json").steps == pane.timeline.steps
     assert len(shell.events.callbacks["post_run_cell"]) == 1
 

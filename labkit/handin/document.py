@@ -7,6 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from labkit.counts import counted
 from labkit.files import write_whole
 from labkit.handin import measurements, notebook, pictures, words
 from labkit.handin.measurements import Table
@@ -165,7 +166,7 @@ def _said(found: notebook.Notebook, sections: Sequence[Section], known: Any, nam
     if found.student and others:
         yield f"the notebook is {found.student}'s, but there are recordings of {', '.join(others)[:200]}"
     if found.vectors:
-        yield f"{found.vectors} figures are SVG alone and left out: draw them as PNG, which is Jupyter's own setting"
+        yield f"left out: {counted(found.vectors, 'figure')} of SVG alone; draw as PNG, which is Jupyter's own setting"
 
 
 class _Desk:

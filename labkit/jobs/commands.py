@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from labkit.counts import counted
 from labkit.options import changed, changes
 
 if TYPE_CHECKING:
@@ -85,4 +86,4 @@ def _follow(job: "Job") -> None:
     if job.state != "finished":
         raise JobError(repr(job))
     for recording, path in zip(job.fetch(), job.folder.recordings(job.asked), strict=True):
-        click.echo(f"{path}: {recording.iterations:,} iterations")
+        click.echo(f"{path}: {counted(recording.iterations, 'iteration')}")

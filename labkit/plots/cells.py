@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
+from labkit.counts import counted
 from labkit.plots.figure import LabFigure, PlotError, describe, frame, legend_below, legend_room, title
 from labkit.plots.words import COLOURS
 from labkit.timeline import Step, Timeline, TimelineError
@@ -110,7 +111,7 @@ def _caption(whole: Timeline, steps: Sequence[Step], left_out: int) -> str:
     later = len(whole.steps) - len(steps)
     said = ["A row for each variable, a column for each look; the line shows how long it was there."]
     said += [f"The last {len(steps)} of {len(whole.steps):,} steps."] * bool(later)
-    said += [f"{left_out:,} variables that changed less often are left out."] * bool(left_out)
+    said += [f"Left out: {counted(left_out, 'variable')} that changed less often."] * bool(left_out)
     said += [f"{whole.dropped:,} later steps did not fit into the timeline."] * bool(whole.dropped)
     return " ".join(said)
 
@@ -122,7 +123,7 @@ def _words(steps: Sequence[Step], names: list[str]) -> str:
         words = [(change.word, step.cell) for step in steps for change in step.all if change.name == name]
         runs = [(word, [cell for _, cell in run]) for word, run in groupby(words, key=lambda found: found[0])]
         told.append(f"{name} " + ", ".join(_run(word, cells) for word, cells in runs))
-    first = f"Timeline of {len(names)} variables over {len(steps)} steps."
+    first = f"Timeline of {counted(len(names), 'variable')} over {counted(len(steps), 'step')}."
     return " ".join([first, "; ".join(told) + "."])
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from labkit import ensembles
+from labkit.counts import counted
 from labkit.ensembles import Band
 from labkit.plots.curves import faint, faint_and_median, layer_curves, layer_handles, mark_breakdowns, mark_largest
 from labkit.plots.depth import layer_ticks
@@ -299,7 +300,7 @@ def _band_words(groups: Sequence[Sequence[Recording]]) -> str:
 
 
 def _runs(group: Sequence[Recording]) -> str:
-    return "1 run" if len(group) == 1 else f"{len(group)} runs"
+    return counted(len(group), "run")
 
 
 def _band(group: Sequence[Recording], sizes: Callable[[Recording], Array]) -> Band:
@@ -322,4 +323,4 @@ def _band_told(network: Network, band: Band, layers: Sequence[str]) -> str:
         f"{drawn(layer)} {number(float(median))} ({number(float(low))} to {number(float(high))})"
         for layer, median, low, high in zip(layers, band.median, band.low, band.high, strict=True)
     ]
-    return f"{network.label}, {band.runs} runs: {', '.join(each)}."
+    return f"{network.label}, {counted(band.runs, 'run')}: {', '.join(each)}."

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
+from labkit.counts import counted
 from labkit.plots.depth import layer_ticks
 from labkit.plots.figure import GREY, LabFigure, at_least_a_decade, describe, frame, legend_below, tiles, title
 from labkit.plots.words import COLOURS, DASHES, positive
@@ -44,7 +45,7 @@ def starts(told: Told, each: Array, layers: Sequence[str], name: str, summary: s
     _gains(gains, told, layers)
     handles = _handles(told, len(each))
     legend_below(figure, handles, 5)
-    describe(figure, f"Gradients at the start of training, {name}. Median of {len(each)} seeds. {summary}")
+    describe(figure, f"Gradients at the start of training, {name}. Median of {counted(len(each), 'seed')}. {summary}")
     return figure
 
 
@@ -76,7 +77,7 @@ def _axes(axes: Axes, layers: Sequence[str], label: str) -> None:
 
 def _handles(told: Told, seeds: int) -> list[Line2D | Patch]:
     found: list[Line2D | Patch] = [
-        Line2D([], [], color=COLOURS[0], marker="o", markersize=4, label=f"median of {seeds} seeds"),
+        Line2D([], [], color=COLOURS[0], marker="o", markersize=4, label=f"median of {counted(seeds, 'seed')}"),
         Line2D([], [], color=COLOURS[0], alpha=0.4, linewidth=0.8, label="each seed"),
         Patch(color=COLOURS[5], alpha=0.35, label="95 % of the seeds"),
         Patch(color=COLOURS[2], alpha=0.2, label="holds at this depth"),

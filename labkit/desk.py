@@ -20,6 +20,7 @@ import html
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,13 +49,17 @@ class _Watcher:
 
     def after_cell(self, result: Any) -> None:
         """IPython's post_run_cell. Whatever fails here is told in the table, never in the student's cell."""
+        self.problem = ""
         try:
             self.timeline.observe(self.namespace, result.execution_count, str(result.info.raw_cell))
             self.save()
-        except Exception as error:
+        except KeyboardInterrupt:  # it came too late for the cell, which has ended
+            self.problem = "The look after the last cell was interrupted."
+        except BaseException as error:
             self.problem = f"The last cell could not be looked at ({type(error).__name__})."
         if self.panel is not None and self.panel.opened:
-            attempt(lambda: self.show(result.execution_count, str(result.info.raw_cell)), None)
+            with suppress(BaseException):
+                self.show(result.execution_count, str(result.info.raw_cell))
 
     def show(self, cell: int | None, source: str) -> None:
         """In the panel: the whole cell at once, whatever was observed within it."""

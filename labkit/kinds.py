@@ -10,7 +10,7 @@ import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ NUMBERS: frozenset[type] = frozenset({bool, int, float, complex, type(None)})
 TEXTS = (str, bytes, bytearray)
 BRACKETS = {list: "[]", tuple: "()", set: "{}", frozenset: "{}", deque: "[]", dict: "{}"}
 SIZED = (*BRACKETS, *TEXTS, range)
+_SIZED = frozenset(SIZED)
 PLAIN = frozenset({*NUMBERS, *SIZED})  # neither arrays nor networks nor dataclasses, which is known at once
 
 T = TypeVar("T")
@@ -50,15 +51,19 @@ def is_a(value: object, *bases: type) -> bool:
 
 def is_loaded(value: object, path: str) -> bool:
     """Is it of the class at this path? Nothing can be a tensor before torch is loaded, so torch is not imported."""
-    module, name = _split(path)
-    owner = getattr(sys.modules.get(module), name, None)
-    return isinstance(owner, type) and issubclass(type(value), owner)
+    owner = _OWNERS.get(path) or _owner(path)
+    return owner is not None and issubclass(type(value), owner)
 
 
-@cache
-def _split(path: str) -> tuple[str, str]:
+_OWNERS: dict[str, type] = {}  # the classes that were found
+
+
+def _owner(path: str) -> type | None:
     module, _, name = path.rpartition(".")
-    return module, name
+    owner = getattr(sys.modules.get(module), name, None)
+    if not isinstance(owner, type):
+        return None
+    return _OWNERS.setdefault(path, owner)
 
 
 def array_of(value: Any) -> Any:
@@ -85,7 +90,9 @@ def _plain_tensor(value: Any) -> Any:
 def base_of(value: object) -> Any:
     """The built-in container or text that it is, or is made from; None for anything else."""
     kind = type(value)
-    return next((base for base in SIZED if issubclass(kind, base)), None)
+    if kind in _SIZED:
+        return kind
+    return next(base for base in SIZED if issubclass(kind, base)) if issubclass(kind, SIZED) else None
 
 
 def is_network(value: object) -> bool:
@@ -93,7 +100,12 @@ def is_network(value: object) -> bool:
 
 
 def attributes(value: object) -> dict[str, Any]:
-    found: object = attempt(lambda: object.__getattribute__(value, "__dict__"), None)
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # as in `attempt`, which would cost a closure for each object
+        return {}
     return found if isinstance(found, dict) else {}
 
 
@@ -176,12 +188,19 @@ def children(module: object, *kinds: str) -> Iterator[object]:
 
 def learnables(network: object) -> list[Any]:
     """Each parameter once. The network's own parameters() might be a student's."""
-    seen: dict[int, object] = {}
-    for item in drain(queue := deque([iter((network,))])):
-        if item is not None and id(item) not in seen:
-            seen[id(item)] = item
-            queue.append(children(item, "_parameters", "_modules"))
-    return [item for item in seen.values() if is_loaded(item, "torch.Tensor")]
+    found: list[Any] = []
+    seen = {id(None)}
+    queue = deque([network])
+    while queue:
+        item = queue.popleft()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if is_loaded(item, "torch.Tensor"):
+            found.append(item)
+        else:
+            queue.extend(children(item, "_parameters", "_modules"))
+    return found
 
 
 def drain(queue: deque[Iterator[object]]) -> Iterator[object]:

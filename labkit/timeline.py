@@ -134,10 +134,10 @@ class Timeline:
         return max(grown, key=lambda found: found[2] - found[1], default=None)
 
     def save(self, path: str | Path) -> None:
-        """Whole or not at all."""
+        """Whole or not at all. The disk is not waited for: a power failure ends the kernel, and its timeline too."""
         content = {"format": FORMAT, "version": VERSION, "dropped": self.dropped}
         head = json.dumps(content | {"steps": []}).removesuffix("]}")
-        write_whole(path, f"{head}{', '.join(self._written())}]}}".encode("ascii"))
+        write_whole(path, f"{head}{', '.join(self._written())}]}}".encode("ascii"), flush=False)
 
     def _written(self) -> list[str]:
         known = {id(step): text for step, text in self._texts}

@@ -17,6 +17,7 @@ from labkit.counts import counted
 from labkit.kinds import (
     BRACKETS,
     NUMBERS,
+    PLAIN,
     TEXTS,
     array_of,
     attempt,
@@ -67,7 +68,7 @@ def variables(namespace: Mapping[str, object]) -> dict[str, object]:
     """The student's own, by the alphabet: made in the namespace, not imported into it."""
     home = namespace.get("__name__", "__main__")
     named = [pair for pair in list(namespace.items()) if is_name(pair[0])]
-    made = [pair for pair in named if attempt(partial(_is_made, pair[1], home), True)]
+    made = [pair for pair in named if _is_made(pair[1], home)]
     return dict(sorted(made, key=lambda pair: (pair[0].casefold(), pair[0])))
 
 
@@ -82,14 +83,21 @@ def is_name(name: object) -> bool:
 
 
 def _is_made(value: object, home: object) -> bool:
-    if type(value) in NUMBERS:
+    try:
+        return type(value) in PLAIN or not _is_imported(value, home)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # as in `attempt`, which would cost a closure for each variable
         return True
+
+
+def _is_imported(value: object, home: object) -> bool:
     home_of_class = type(value).__module__
     if is_a(value, types.ModuleType) or home_of_class in ("__future__", "typing"):
-        return False
+        return True
     if home_of_class in FURNITURE and any(is_loaded(value, path) for path in FURNITURE.values()):
-        return False
-    return not is_a(value, *IMPORTED) or getattr(value, "__module__", "") in (home, "__main__")
+        return True
+    return is_a(value, *IMPORTED) and getattr(value, "__module__", "") not in (home, "__main__")
 
 
 def rows(namespace: Mapping[str, object]) -> list[Row]:
@@ -112,10 +120,7 @@ def _class(value: object) -> str:
 
 
 def size_of(value: object) -> str:
-    if type(value) in NUMBERS:
-        return "1x1"
-    shape: tuple[int, ...] = attempt(lambda: shape_of(value), ())
-    return size_text(shape)
+    return attempt(lambda: size_text(shape_of(value)), "1x1")
 
 
 def size_text(shape: tuple[int, ...]) -> str:
@@ -123,8 +128,6 @@ def size_text(shape: tuple[int, ...]) -> str:
 
 
 def bytes_of(value: object) -> int:
-    if type(value) in NUMBERS:
-        return sys.getsizeof(value)
     alone = attempt(partial(_bytes_alone, value), 0)
     return attempt(partial(_bytes_held, value), alone)
 
@@ -132,11 +135,15 @@ def bytes_of(value: object) -> int:
 def _bytes_alone(value: object) -> int:
     """Not by a class's own __sizeof__: that of a pandas table counts for seconds."""
     kind = type(value)
+    if kind in PLAIN:
+        return sys.getsizeof(value)
     builtin = isinstance(kind.__sizeof__, types.MethodDescriptorType)
     return sys.getsizeof(value) if builtin else kind.__basicsize__
 
 
 def _bytes_held(value: object) -> int:
+    if type(value) in PLAIN:
+        return sys.getsizeof(value)
     array = array_of(value)
     if array is not None:
         return int(array.nbytes)

@@ -133,10 +133,22 @@ def test_a_failing_save_is_a_sentence_in_the_table(shell, tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().out
 
 
-def test_a_failing_look_is_a_sentence_in_the_table(shell, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (ZeroDivisionError, "could not be looked at (ZeroDivisionError)."),
+        (SystemExit, "could not be looked at (SystemExit)."),
+        (KeyboardInterrupt, "The look after the last cell was interrupted."),
+    ],
+)
+def test_a_failing_look_is_a_sentence_in_the_table(shell, monkeypatch, capsys, raised, told):
+    def fail(*_given):
+        raise raised
+
     run(shell, "workspace()")
     with monkeypatch.context() as broken:
-        broken.setattr(Timeline, "observe", lambda *given: 1 / 0)
+        broken.setattr(Timeline, "observe", fail)
         run(shell, "x = 1")
-    assert "could not be looked at (ZeroDivisionError)" in str(run(shell, "workspace()"))
+    assert told in run(shell, "str(workspace())")
+    assert told not in run(shell, "str(workspace())")
     assert "Traceback" not in capsys.readouterr().out

@@ -25,7 +25,7 @@ from labkit.timeline import Step, Timeline
 from labkit.variables import NAME, WIDTH, variables, words
 
 BUDGET = 0.006  # seconds of a cell's time in which rows are made
-AGAIN = 0.002  # seconds of it, at most, for rows whose variables seem to be as they were
+AGAIN = 0.001  # seconds of it, at most, for rows whose variables seem to be as they were
 IDLE = 0.05  # seconds at once for the rest, while no cell runs
 UNSURE = 1_000  # elements from which on a change inside an array may stay unseen, so that its row is made again in turn
 STEPS = 100  # of one page of the timeline
@@ -169,8 +169,8 @@ class _Rows:
         for name in list(self.owed):
             if rows and time.monotonic() > end:
                 return rows
-            self.owed.pop(name)
             self._make(name, namespace)
+            self.owed.pop(name)  # only now: an interrupt leaves it to the next cell
             rows.append(self.made[name])
         end = min(end, time.monotonic() + AGAIN)
         return rows + self._again(namespace, {row["name"] for row in rows}, end)

@@ -1,5 +1,6 @@
 """Do the figures show what the recordings hold? Tested by the data of their artists, never by pixels."""
 
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from mpl_toolkits.mplot3d.proj3d import proj_transform
 
 from labkit import plots
 from labkit.experiments import Experiment, experiment
@@ -140,6 +142,15 @@ def test_waterfall_of_the_probe_starts_before_training_with_log_counts(relu):
     np.testing.assert_allclose(drawn[:, 2:-2, 2], np.log10(1 + relu.probe_counts[:, 1]))
     np.testing.assert_allclose(drawn[0, 2:-2, 0], centres(-0.25, 0.25, BINS))
     assert axes.get_ylim() == (0, EPOCHS)
+
+
+def test_the_title_of_a_waterfall_clears_its_box(relu):
+    figure = plots.gradient_distributions(relu)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        corners = itertools.product(axes.get_xlim(), axes.get_ylim(), axes.get_zlim())
+        seen = [axes.transData.transform(proj_transform(*corner, axes.get_proj())[:2]) for corner in corners]
+        assert axes.title.get_window_extent().y0 > max(height for _, height in seen)
 
 
 def test_waterfall_has_matlabs_labels_limits_and_view(relu):

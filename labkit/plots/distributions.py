@@ -83,7 +83,7 @@ def _waterfalls(
     title(figure, words, what_is_counted([network], source) + chosen_told(len(recording.layers), MOST_TILES))
     for place, k in enumerate(shown):
         axes = _tile(figure, place, rows, columns)
-        axes.set_title(weights_of(recording.layers[k]), y=1.02, fontsize=11)
+        axes.set_title(weights_of(recording.layers[k]), y=1.06, fontsize=11)
         _waterfall(axes, recording, source, k, xlim)
     return describe(figure, spread(network, source))
 
@@ -149,7 +149,8 @@ def histograms(recording: Recording, source: Histogram, layer: int) -> tuple[Arr
 def _tile(figure: Figure | SubFigure, k: int, rows: int, columns: int) -> Any:
     """Axes with MATLAB's view; mplot3d measures the azimuth from +x, MATLAB from -y."""
     width, height = 1 / columns, 0.885 / rows  # what is left of the height is for the title
-    place = (k % columns * width, 0.03 + (rows - 1 - k // columns) * height, width * 0.95, height * 0.92)
+    # below the box its numbers have to clear the title of the tile below
+    place = (k % columns * width, 0.02 + (rows - 0.95 - k // columns) * height, width * 0.95, height * 0.84)
     axes: Any = figure.add_axes(place, projection="3d")
     axes.view_init(elev=MATLAB_VIEW[1], azim=MATLAB_VIEW[0] - 90)
     axes.set_proj_type("ortho")

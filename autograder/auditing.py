@@ -52,7 +52,7 @@ def _student(task: Task, student: str, stretches: int) -> Iterator[Audited]:
     asked = questionnaire.recordings(task.assignment, student)
     try:
         handed_in = submission.find(task.submitted(student), student, task.assignment)
-    except SubmissionError as error:
+    except (SubmissionError, OSError) as error:
         yield Audited(student, "", 0, str(error))
         return
     names = [name for name in asked if f"{name}{SUFFIX}" in handed_in.files]

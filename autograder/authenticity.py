@@ -21,6 +21,7 @@ from labkit import deviations
 from labkit.counts import counted
 from labkit.deviations import OF_ITERATIONS, OF_PROBES
 from labkit.experiments import Experiment
+from labkit.histogram import BINS
 from labkit.recording import STATISTICS, Recording, checkpoint_iterations
 from labkit.replay import Floats, Replay, has_network_of, moments_of, replay, start_of
 
@@ -28,6 +29,11 @@ from labkit.replay import Floats, Replay, has_network_of, moments_of, replay, st
 _HUGE = 1e30
 # Statistics of a float32 layer contradict each other by rounding only.
 ROUNDING = 1e-4
+# A start is drawn in float64 and rounded once to the run's own kind of numbers, by half an eps of each weight; what
+# libraries differ by beforehand is 1e-13 of the largest (see labkit.initialisations).
+START_ROUNDINGS, START_DRAWN = 5, 1e-12
+FEWEST_BINS = 10  # of a histogram; two tell no more than what share is below the middle
+MOST_SAID = 80  # characters of what a file says of itself
 
 _MEAN, _SIZE, _SD, _NORM, _MAX, _ZEROS, _NONFINITE = range(len(STATISTICS))
 _ADVICE = "Run the training cell again and hand in the file that it saves."
@@ -117,8 +123,8 @@ def differs(found: Experiment, expected: Experiment, what: str, open_fields: tup
         )
     if found.seed != expected.seed:
         raise Failed(
-            f"this is another student's {what}: it was trained with the seed {found.seed} as {_id(found.student)}, "
-            f"yours is {expected.seed}, as {_id(expected.student)}",
+            f"this is another student's {what}: it was trained with the seed {_said(found.seed)} "
+            f"as {_id(found.student)}, yours is {expected.seed}, as {_id(expected.student)}",
             "Type the id under which you hand in, in the first cell, then run all cells again.",
         )
     for field in fields(Experiment):
@@ -127,7 +133,7 @@ def differs(found: Experiment, expected: Experiment, what: str, open_fields: tup
             continue
         if getattr(found, name) != getattr(expected, name):
             raise Failed(
-                f"this is a {what} of another experiment: its {name} is {getattr(found, name)}, "
+                f"this is a {what} of another experiment: its {name} is {_said(getattr(found, name))}, "
                 f"the assignment has {getattr(expected, name)}",
                 _ADVICE,
             )
@@ -137,9 +143,21 @@ def _id(student: str) -> str:
     return repr(student[:40]) if student else "nobody"
 
 
+def _said(value: object) -> str:
+    """One printable line, and no long one, of what a file says."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(value)[: MOST_SAID + 1])
+    return text if len(text) <= MOST_SAID else f"{text[: MOST_SAID - 1]}…"
+
+
 def has_its_network(recording: Recording, experiment: Experiment) -> None:
     if not has_network_of(recording, experiment):
         raise Failed("the recorded network is not the experiment's", "Build it as the assignment has it.")
+    bins = {getattr(recording, name).shape[-1] for name in ("batch_counts", "probe_counts", "weight_counts")}
+    if not min(bins) >= FEWEST_BINS:
+        raise Failed(
+            f"its histograms have {min(bins)} bins, too few to tell one training from another",
+            f"Leave the Recorder's bins at {BINS}, and train it again.",
+        )
     if recording.origin.moments != moments_of(experiment):
         raise Failed(
             f"it was not trained with {experiment.optimizer.capitalize()}: its checkpoints hold other moments",
@@ -155,7 +173,7 @@ def ran_to_its_end(recording: Recording, experiment: Experiment) -> None:
     raise Failed(
         f"it has {counted(recording.iterations, 'iteration')} in {counted(recording.epochs, 'epoch')}, "
         f"the assignment needs {experiment.iterations:,} in {experiment.epochs}",
-        f"It says: {recording.origin.stopped}. {_ADVICE}" if recording.origin.stopped else _ADVICE,
+        f"It says: {_said(recording.origin.stopped)}. {_ADVICE}" if recording.origin.stopped else _ADVICE,
     )
 
 
@@ -276,7 +294,9 @@ def starts_from_seed(recording: Recording, experiment: Experiment) -> None:
     if not taken or taken[0] != 0:
         raise Failed("it has no checkpoint of the network before its first iteration", _ADVICE)
     kept, start = recording.checkpoint_parameters[0].astype(np.float64), start_of(experiment)
-    if kept.shape != start.shape or not np.abs(kept - start).max() <= 1e-6 * max(1.0, float(np.abs(start).max())):
+    rounding, size = np.finfo(experiment.dtype), np.abs(start)
+    room = START_ROUNDINGS * float(rounding.eps) * size + START_DRAWN * size.max() + float(rounding.smallest_subnormal)
+    if kept.shape != start.shape or not (np.abs(kept - start) <= room).all():
         raise Failed(
             "it does not start from the weights that your seed gives",
             "Make the network with labkit.networks.of_experiment from your own experiment, and train it once.",

@@ -211,10 +211,14 @@ def finite_iterations(recording: Recording) -> int:
 def of_ends(recording: Recording, again: Replay) -> dict[str, Floats]:
     """(K, L) deviations of what stands at the stretches' ends: the next checkpoints and the last mini-batches.
 
-    They are NaN where no epoch that was recorded ended there.
+    They are NaN where there is no such checkpoint, or no epoch that was recorded ended. A checkpoint within an epoch,
+    behind its first iteration, has its moments compared, and its parameters where there are none: a single step of
+    Adam's or RMSprop's goes with a gradient's sign, which may be rounding (how Adam's follows from its moments is among
+    `autograder.identities`).
     """
     ends = again.start + again.loss.shape[1]
-    there = np.isin(ends, recording.epoch_end) & np.isin(ends, recording.checkpoint_iteration)
+    there = np.isin(ends, recording.checkpoint_iteration)
+    closed = there & np.isin(ends, recording.epoch_end)
     if not there.any():
         return {name: np.full((len(ends), len(recording.layers)), np.nan) for name in OF_ENDS}
     began = np.searchsorted(recording.checkpoint_iteration, again.start)
@@ -228,11 +232,18 @@ def of_ends(recording: Recording, again: Replay) -> dict[str, Floats]:
     with np.errstate(over="ignore", invalid="ignore"):
         moved = _by_layer(moments - again.moments, origin) / (_by_layer(again.moments, origin) + _TINY)
         off = {
-            "parameters": _by_layer(after - again.parameters, origin) / (way + _TINY),
-            "moments": moved.max(axis=1, initial=0.0),
-            **_last_batch(recording, again, epochs),
+            "parameters": (
+                there if not origin.moments else closed,
+                _by_layer(after - again.parameters, origin) / (way + _TINY),
+            ),
+            "moments": (there, moved.max(axis=1, initial=0.0)),
         }
-    return {name: np.where(there[:, None], np.nan_to_num(values, nan=np.inf), np.nan) for name, values in off.items()}
+        if closed.any():
+            off |= {name: (closed, values) for name, values in _last_batch(recording, again, epochs).items()}
+    found = {name: np.full((len(ends), len(recording.layers)), np.nan) for name in OF_ENDS}
+    for name, (at, values) in off.items():
+        found[name][at] = np.nan_to_num(values, nan=np.inf)[at]
+    return found
 
 
 def _by_layer(flat: Floats, origin: Origin) -> Floats:
@@ -288,6 +299,9 @@ def misplaced_share(counts: NDArray[Any], low: Floats, high: Floats, values: Flo
     below = np.cumsum(counts, axis=-1)
     found: Floats = np.abs(below[:, -1] - ordered.shape[1]) / ordered.shape[1]
     for row, mine in enumerate(ordered):
+        if not -np.inf < low[row] <= high[row] < np.inf:
+            found[row] = np.inf  # numbers have no place among edges that are none
+            continue
         edges = np.linspace(low[row], high[row], bins + 1)[1:-1]
         least, most = mine.searchsorted(edges - room[row]), mine.searchsorted(edges + room[row], side="right")
         wrong = np.maximum(least - below[row, :-1], below[row, :-1] - most).max() / len(mine)

@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autograder import identities
+from autograder import authenticity, identities
 from autograder.authenticity import examine
 from autograder.checks import Failed
 from autograder.questions import recurrent_gradients
 from labkit.experiments import experiment
 from labkit.recording import Recording
+from labkit.replay import replay
 from labkit.training import train
 
 BY_ITERATION = ("loss", "gradient", "update_norm", "weight_norm", "weight_dot_gradient", "bias_dot_gradient")
@@ -247,3 +248,93 @@ def test_runs_that_classify_nearly_all_without_doubt_are_accepted(student: str) 
     doubled[:, -1, 0] += 1e-3 * doubled[:, -1, 2]
     with pytest.raises(Failed, match="adds up to 0"):
         identities.holds(replace(recording, gradient=doubled), e, recording.iterations)
+
+
+# what a forger may try beside the figures
+
+
+def _start_moved(share: float) -> Callable[[Recording], Recording]:
+    def move(r: Recording) -> Recording:
+        parameters = r.checkpoint_parameters.copy()
+        largest = np.abs(parameters[0]).argmax()
+        parameters[0, largest] *= 1 + share
+        return replace(r, checkpoint_parameters=parameters)
+
+    return move
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_start_is_the_seeds_up_to_rounding(short, dtype: str) -> None:
+    e = short.replace(dtype=dtype)
+    recording, eps = train(e, device="cpu", progress=False), float(np.finfo(dtype).eps)
+    # a library that rounds otherwise leaves the next number; in float64 the last digits are those of the drawing, too
+    authenticity.starts_from_seed(_start_moved(2 * eps)(recording), e)
+    with pytest.raises(Failed, match="does not start from the weights"):
+        authenticity.starts_from_seed(_start_moved(max(8 * eps, 1e-11))(recording), e)
+
+
+def test_a_run_that_breaks_down_at_once_was_at_its_first_checkpoint(tmp_path) -> None:
+    """Behind the step that throws the weights away nothing is compared; where it leads is."""
+    base = experiment("vanishing/exploding", "ada")
+    honest = train(base.replace(gain=1.7), device="cpu", progress=False)  # louder starts are not compared at all
+    assert not honest.complete
+    parameters = honest.checkpoint_parameters.copy()
+    parameters[1] -= 0.01 * (parameters[1] - parameters[0])
+    forged = refitted_first_step(replace(honest, checkpoint_parameters=parameters))
+    with pytest.raises(Failed, match="next checkpoint's parameters of fc_1 after iteration 1"):
+        examine(Recording.load(forged.save(tmp_path / "x")), base, ("gain", "clip_norm"))
+
+
+def test_moments_behind_the_first_step_are_those_of_its_gradient(runs, ada, tmp_path) -> None:
+    """Adam's first step is the same for a gradient of twice the size."""
+    moments = runs["relu"].checkpoint_moments.copy()
+    moments[1] *= np.array([[1.01], [1.01**2]])
+    forged = refitted_first_step(replace(runs["relu"], checkpoint_moments=moments))
+    with pytest.raises(Failed, match="next checkpoint's moments of fc_1 after iteration 1"):
+        examine(Recording.load(forged.save(tmp_path / "x")), ada["relu"])
+
+
+def refitted_first_step(r: Recording) -> Recording:
+    """The iteration after the first checkpoint that follows one computed anew from it."""
+    again, arrays = replay(r, [1], 1), {name: getattr(r, name).copy() for name in BY_ITERATION}
+    for name, values in arrays.items():
+        values[1] = getattr(again, name)[0, 0]
+    return replace(r, **arrays)
+
+
+def _few_bins(bins: int) -> Callable[[Recording], Recording]:
+    def forge(r: Recording) -> Recording:
+        names = ("batch_counts", "probe_counts", "weight_counts")
+        return replace(r, **{name: getattr(r, name)[:, :, :bins] for name in names})
+
+    return forge
+
+
+@pytest.mark.parametrize("bins", [0, 1, 2])
+def test_histograms_that_tell_nothing_are_refused(runs, ada, bins: int, tmp_path) -> None:
+    forged = Recording.load(_few_bins(bins)(runs["relu"]).save(tmp_path / "x"))
+    with pytest.raises(Failed, match=f"its histograms have {bins} bins"):
+        examine(forged, ada["relu"])
+
+
+@pytest.mark.parametrize("reach", [np.nan, np.inf, -1.0])
+@pytest.mark.parametrize("name", ["probe", "weight"])
+def test_histograms_between_edges_that_are_none_are_refused(runs, ada, name: str, reach: float, tmp_path) -> None:
+    counts, ranges = (getattr(runs["relu"], f"{name}_{part}").copy() for part in ("counts", "range"))
+    counts[:, 0, 0], counts[:, 0, 1:], ranges[0] = counts[:, 0].sum(axis=-1), 0, reach
+    forged = replace(runs["relu"], **{f"{name}_counts": counts, f"{name}_range": ranges})
+    with pytest.raises(Failed, match="the histogram of the"):
+        examine(Recording.load(forged.save(tmp_path / "x")), ada["relu"])
+
+
+def test_what_a_file_says_of_itself_stays_short(runs, ada) -> None:
+    e = ada["relu"].replace(widths=(784, *(10,) * 10_000, 10))
+    forged = replace(runs["relu"], origin=replace(runs["relu"].origin, experiment=e, seed=e.seed))
+    with pytest.raises(Failed, match="its widths is") as caught:
+        examine(forged, ada["relu"])
+    assert len(caught.value.found) < 400
+    stopped = replace(runs["relu"], origin=replace(runs["relu"].origin, stopped="\n\x1b[2J" + "x" * 10**6))
+    with pytest.raises(Failed, match="iterations in") as caught:
+        examine(stopped, ada["relu"])
+    assert len(caught.value.help) < 400
+    assert caught.value.help.isprintable()

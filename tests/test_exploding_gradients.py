@@ -13,6 +13,7 @@ from torch import nn
 
 import labkit
 from autograder import authoring, course, questionnaire
+from autograder.checks import Failed
 from autograder.classes import exploding_gradients as simulated
 from autograder.classes.exploding_gradients import ALL, EXPLODING
 from autograder.classes.vanishing_gradients import scaled, shuffled, zeroed
@@ -248,12 +249,34 @@ TWO = asked.dial("ada", "two")
     ("loud_and_clipped", {"clipped_is_finite"}, "clipped", TWO.replace(gain=2.0, clip_norm=2.0), "clip_norm=1.0"),
     ("remedies", {"loud_is_mended"}, "mended", TWO.replace(gain=2.0, residual=True), "no longer a number"),
     ("remedies", {"loud_is_mended"}, "mended", TWO.replace(gain=1.0), "k stays as it is"),
+    ("remedies", {"loud_is_mended"}, "mended", TWO.replace(gain=2.0), "as it was"),
+    ("loud_and_clipped", {"loud_explodes", "clipped_is_finite"}, "loud", TWO.replace(gain=0.2),
+     "with more than its own gain"),
     ("remedies", {"loud_is_mended"}, "mended", TWO.replace(gain=2.0, clip_norm=1.0), "nothing is clipped"),
 ])  # fmt: skip
 def test_does_another_run_lose_what_it_was_asked_for(solved, name, loses, file, experiment, words):
     found = lost(name, solved[0], solved[1] | {file: labkit.train(experiment, progress=False)})
     assert set(found) == loses
     assert any(words in reason for _, reason in found.values()), found
+
+
+def invented(r, fill):
+    """Numbers wherever there are none any more, and a loss that falls."""
+    loss = np.linspace(3, 2, r.iterations)
+    return replace(r, loss=np.concatenate([r.loss[:1], loss[1:]]), gradient=np.nan_to_num(r.gradient, True, *fill))
+
+
+@pytest.mark.parametrize(("fill", "words"), [
+    ((np.inf,) * 3, "gradients are no longer numbers"),
+    ((1.0,) * 3, "a rounding at its start makes another training"),
+])  # fmt: skip
+def test_is_a_falling_loss_behind_an_explosion_no_remedy(solved, fill, words, monkeypatch):
+    """Nothing is compared with a replay there, so it could be invented."""
+    gain = solved[1]["loud"].origin.experiment.gain
+    mended = invented(labkit.train(TWO.replace(gain=gain, residual=True), progress=False), fill)
+    monkeypatch.setattr(asked, "run_of", lambda _, name: {**solved[1], "mended": mended}[name])
+    with pytest.raises(Failed, match=words):
+        asked.loud_is_mended.examine(None)
 
 
 def test_does_batch_normalisation_mend_it_as_well(solved):

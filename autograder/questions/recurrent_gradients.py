@@ -15,6 +15,7 @@ from autograder.questions.shared import (
     MEASURED,
     Floats,
     all_above_zero,
+    all_finite,
     all_near,
     close,
     honest_run,
@@ -426,7 +427,8 @@ def _loud(evidence: Evidence, name: str) -> Recording:
     if not 1 < gain <= LARGEST_FACTOR:
         raise Failed(
             f"its weights are multiplied by {gain:g}, the assignment asks for more than 1 and at most "
-            f"{LARGEST_FACTOR:g}"
+            f"{LARGEST_FACTOR:g}",
+            "Train loud_experiment.replace(gain=...) again with a factor in between.",
         )
     return recording
 
@@ -457,8 +459,7 @@ def clipped_is_finite(evidence: Evidence) -> None:
     loud, clipped = _loud(evidence, "loud"), _loud(evidence, "clipped")
     if _changed(clipped) != _changed(loud, clip_norm=1.0):
         raise Failed("it is not the same experiment with clip_norm=1.0", "Change nothing else, the factor included.")
-    if not np.isfinite(clipped.loss).all():
-        raise Failed("its loss is not finite at every iteration")
+    all_finite(clipped)
 
 
 def norms_before(recording: Recording) -> Floats:

@@ -32,7 +32,8 @@ def close(found: Any, expected: Any, what: str, tolerance: float, help: str = ""
     """Raise unless the numbers agree within a share of the largest expected value."""
     want = np.asarray(expected, dtype=np.float64)
     got = numbers(found, what, want.shape)
-    room = tolerance * max(float(np.abs(want).max(initial=0)), np.finfo(np.float64).tiny)
+    # what is expected to be infinite is no scale: anything would be within a share of it
+    room = tolerance * max(float(np.abs(want[np.isfinite(want)]).max(initial=0)), np.finfo(np.float64).tiny)
     with np.errstate(invalid="ignore"):
         off = np.where(got == want, 0.0, np.abs(got - want))
     if not (off <= room).all():
@@ -44,7 +45,7 @@ def close(found: Any, expected: Any, what: str, tolerance: float, help: str = ""
 def near(found: Any, expected: float, what: str, help: str = "", tolerance: float = MEASURED) -> None:
     """Raise unless one number agrees within a share of the expected one. The sentence does not give the answer away."""
     value = numbers(found, what, ())
-    if not abs(value - expected) <= tolerance * abs(expected):
+    if not (value == expected or abs(value - expected) <= tolerance * abs(expected) < np.inf):
         raise Failed(f"{what} is {value:.6g}, which is not what your recording gives", help)
 
 
@@ -52,7 +53,8 @@ def alike(found: Any, expected: Any, what: str, help: str, tolerance: float = ME
     """Raise unless each number agrees within a share of its own size. The sentence does not give the answer away."""
     want = np.asarray(expected, dtype=np.float64)
     got = numbers(found, what, want.shape)
-    right = np.abs(got - want) <= tolerance * np.abs(want)
+    with np.errstate(invalid="ignore"):
+        right = (got == want) | ((np.abs(got - want) <= tolerance * np.abs(want)) & np.isfinite(want))
     if not right.all():
         first = np.unravel_index(int(np.argmin(right)), right.shape)
         where = f" at {tuple(int(i) for i in first)}" if want.ndim else ""
@@ -111,6 +113,18 @@ def honest_run(evidence: Evidence, name: str, asked: Mapping[str, Asked]) -> Rec
     recording = evidence.recording(name)
     examine(recording, asked[name].experiment, asked[name].open_fields, evidence.salt)
     return recording
+
+
+def all_finite(recording: Recording, help: str = "") -> None:
+    """Raise unless its loss and its gradients are numbers to the end.
+
+    Behind the first that is none, nothing is held against a replay: there a recording may show what its author likes,
+    a falling loss for one.
+    """
+    if not np.isfinite(recording.loss).all():
+        raise Failed("its loss is no longer a number", help)
+    if not np.isfinite(recording.gradient).all():
+        raise Failed("its gradients are no longer numbers", help)
 
 
 def question(name: str, title: str, *checks: Check) -> tuple[str, Question]:

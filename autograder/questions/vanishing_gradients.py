@@ -13,6 +13,7 @@ from autograder.evidence import Evidence
 from autograder.questions.shared import (
     FLOAT32,
     Floats,
+    all_finite,
     close,
     honest_run,
     keyed,
@@ -403,7 +404,10 @@ def _exploding(evidence: Evidence, name: str) -> Recording:
     recording = run_of(evidence, name)
     gain = recording.origin.experiment.gain if recording.origin.experiment else 0
     if not 1 <= gain <= 10:
-        raise Failed(f"its gain is {gain:g}, the assignment allows 1 to 10")
+        raise Failed(
+            f"its gain is {gain:g}, the assignment allows 1 to 10",
+            "Train it again with a gain in between: above 1 it is loud.",
+        )
     return recording
 
 
@@ -430,8 +434,7 @@ def clipped_trains(evidence: Evidence) -> None:
     a, b = loud.origin.experiment, clipped.origin.experiment
     if a is None or b is None or b != a.replace(clip_norm=1.0, name=b.name, student=b.student):
         raise Failed("it is not the same experiment with clip_norm=1.0", "Change nothing else, the gain included.")
-    if not np.isfinite(clipped.loss).all():
-        raise Failed("its loss is not finite at every iteration")
+    all_finite(clipped)
 
 
 # ---- question 2

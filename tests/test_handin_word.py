@@ -117,8 +117,13 @@ def test_are_figures_at_print_size_and_said_in_words(body, package):
     ]  # fmt: skip
     for one in shown[:2]:
         wide, high = (int(one.find("wp:extent", NAMES).get(side)) / EMU for side in ("cx", "cy"))
-        assert wide == pytest.approx(3.05, abs=0.01)
-        assert high == pytest.approx(3.05 * 200 / 300, abs=0.01)
+        assert wide == pytest.approx(2.95, abs=0.01)
+        assert high == pytest.approx(2.95 * 200 / 300, abs=0.01)
+    # two beside each other, within A4 and its margins: nothing of them is cut off
+    styles = ElementTree.fromstring(package["word/styles.xml"])
+    cell = styles.find(".//w:style[@w:styleId='Table']//w:tblCellMar", NAMES)
+    sides = sum(int(value(cell, f"w:{side}", "w")) for side in ("left", "right")) / 1440
+    assert 2 * (2.95 + sides) <= 210 / 25.4 - 2
     relations = ElementTree.fromstring(package["word/_rels/document.xml.rels"])
     targets = {one.get("Id"): one.get("Target") for one in every(relations, "rel:Relationship")}
     for one in shown:

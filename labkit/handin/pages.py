@@ -15,7 +15,7 @@ Blocks = list[dict[str, Any]]
 
 # nothing from elsewhere, no script, whatever the words hold
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-PRINTED = "3.05in"  # of a figure: two stand beside each other on A4
+PRINTED = "2.95in"  # of a figure: two stand beside each other on A4
 ACROSS = "6.2in"
 
 
@@ -139,7 +139,9 @@ def _table(table: Table, number: int) -> Blocks:
     said = [{"t": "Strong", "c": string(f"Table {number}.")}, {"t": "Space"}, *string(table.caption)]
     rows = [_row([_cell(text, table, column) for column, text in enumerate(row)]) for row in table.rows]
     head = _row([_cell(text) for text in table.head])
-    widths: list[float | None] = [0.17, 0.1, 0.13, 0.6] if table.kind == "digests" else [None] * len(table.head)
+    widths: list[float | None] = [0.17, *[0.83 / (len(table.head) - 1)] * (len(table.head) - 1)]
+    if table.kind == "digests":
+        widths = [0.22, 0.1, 0.16, 0.52]
     block = _grid([head], rows, widths, table.kind == "numbers")
     return [_styled("Caption", [{"t": "Para", "c": said}]),
             {"t": "Div", "c": [["", ["scroll", table.kind], []], [block]]}]  # fmt: skip

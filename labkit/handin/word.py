@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 DOUBLE = '<w:spacing w:line="480" w:lineRule="auto" w:before="0" w:after="160"/>'
 SINGLE = '<w:spacing w:line="240" w:lineRule="auto" w:before="40" w:after="80"/>'
+HEAD = '<w:spacing w:line="240" w:lineRule="auto" w:before="280" w:after="80"/>'
 NARROW = '<w:spacing w:line="240" w:lineRule="auto" w:before="0" w:after="0"/>'
 PAPERS = {"a4": (11906, 16838), "us-letter": (12240, 15840)}  # twentieths of a point
 MARGIN = 1440  # 2.54 cm
@@ -87,7 +88,8 @@ def _declared(xml: str) -> str:
 
 
 def styled(xml: str) -> str:
-    """Our paragraph styles in the place of the empty ones that pandoc made for their names."""
+    """Our paragraph styles in the place of pandoc's of the same names, and cells without its wide margins."""
+    xml = re.sub(r'(<w:(left|right) w:type="dxa" w:w=")108"', r'\g<1>50"', xml)
     for name, format_ in _formats().items():
         xml = re.sub(rf'<w:style\b[^>]*w:styleId="{name}"[^>]*>.*?</w:style>', "", xml, flags=re.S)
         xml = xml.replace("</w:styles>", f"{format_}</w:styles>")
@@ -107,6 +109,8 @@ def _formats() -> dict[str, str]:
 
     typed = '<w:rFonts w:ascii="Consolas" w:hAnsi="Consolas" w:cs="Consolas"/>'
     return {
+        "Title": style("Title", SINGLE, 18, run="<w:b/>"),
+        "Heading1": style("Heading1", HEAD, 14, "<w:keepNext/>", '<w:outlineLvl w:val="0"/>', "<w:b/>", "heading 1"),
         "Answer": style("Answer", DOUBLE, 12),
         "Compact": style("Compact", DOUBLE, 12),
         "BlockText": style("BlockText", DOUBLE, 12, indent='<w:ind w:left="480"/>', name="Block Text"),

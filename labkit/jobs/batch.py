@@ -72,5 +72,8 @@ def _command(site: Site, arguments: Sequence[str]) -> str:
 
 
 def _pattern(path: Path) -> str:
-    """A file's name for Slurm, for which % and a backslash mean something."""
+    """A file's name for Slurm, for which % and a backslash mean something. Raises JobError for what it cannot read."""
+    text = str(path)
+    if "\n" in text or text.encode(errors="replace").decode() != text:
+        raise JobError(f"{text!r} has a character that no batch file can hold: choose another folder")
     return str(path).replace("\\", "\\\\").replace("%", "%%")

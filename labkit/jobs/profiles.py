@@ -62,5 +62,15 @@ def _check(path: Path, said: dict[str, Any]) -> None:
         if type(value) is not kinds[key] or (kinds[key] is list and not all(type(v) is str for v in value)):
             wanted = {str: "a text", int: "a whole number", list: "a list of texts"}[kinds[key]]
             raise JobError(f"{path}: {key} is {value!r}, give {wanted}")
+        if key == "gres" and not _takes_a_number(value):
+            raise JobError(f"{path}: gres is {value!r}, write {{gpus}} where the number of GPUs stands")
         if any("\n" in text for text in (value if kinds[key] is list else [str(value)])):
             raise JobError(f"{path}: {key} has more than one line, give one")
+
+
+def _takes_a_number(gres: str) -> bool:
+    try:
+        gres.format(gpus=1)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        return False
+    return True

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from labkit.engines import ByAutograd, Engine, SideBySide
 from labkit.experiments import Experiment
@@ -197,9 +198,17 @@ class Keeping:
         for k, recording in zip(going, engine.recordings(going, cut), strict=True):
             path = self.paths[k]
             if path is not None and not holds_a_finished_one(path):
-                recording.save(path)
+                _save_meanwhile(recording, path)
         now = time.monotonic()
         self._next = now + max(FIRST, (now - began) / SHARE)
+
+
+def _save_meanwhile(recording: Recording, path: Path) -> None:
+    """A disk that is full for a while costs no training: the end is saved, or says so."""
+    try:
+        recording.save(path)
+    except RecordingError as error:
+        tqdm.write(f"not saved meanwhile, the training goes on: {error}")
 
 
 def holds_a_finished_one(path: Path, experiment: Any = None) -> bool:

@@ -257,6 +257,10 @@ def test_anothers_recording_is_not_taken_for_its_own(tmp_path: Path) -> None:
         ('{"format": "labkit job", "version": 9}', "another version"),
         ('{"format": "labkit job", "version": 1, "experiments": [{"widths": 3}], "backend": "inline"}', "damaged"),
         ('{"format": "labkit job", "version": 1, "experiments": [], "backend": "inline", "x": 1}', "damaged"),
+        ('{"format": "labkit job", "version": 1, "experiments": [], "backend": "inline"}', "names no experiment"),
+        ('{"format": "labkit job", "version": 1, "experiments": [{}], "backend": "moon"}', "backend is 'moon'"),
+        ('{"format": "labkit job", "version": 1, "experiments": [{}], "backend": "slurm", "gpus": "1"}', "gpus is '1'"),
+        ('{"format": "labkit job", "version": 1, "experiments": [{}], "backend": "slurm", "slurm": "-u x"}', "-u x"),
     ],
 )
 def test_a_damaged_folder_is_one_sentence(tmp_path: Path, content: str | None, words: str) -> None:
@@ -267,7 +271,12 @@ def test_a_damaged_folder_is_one_sentence(tmp_path: Path, content: str | None, w
 
 
 def test_a_damaged_status_is_none(tmp_path: Path) -> None:
-    for content in ("", "{}", "[1]", '{"state": "running", "loss": 3}', "\x00"):
+    wrong = (
+        '{"state": "running", "loss": 3}',
+        '{"state": "lost", "loss": []}',
+        '{"state": "running", "loss": [], "process": "1"}',
+    )
+    for content in ("", "{}", "[1]", "[" * 100_000, "\x00", *wrong):
         (tmp_path / "status.json").write_text(content)
         assert JobFolder(tmp_path).progress() is None
 
@@ -303,6 +312,8 @@ def test_what_is_no_experiment_is_refused(tmp_path: Path) -> None:
         ("command = [1]", "give a list of texts"),
         ("queue = 1", "a profile has partition"),
         ("partition = ", "is no profile"),
+        ('gres = "gpu:{gpu}"', "write {gpus} where"),
+        ('gres = "gpu:{"', "write {gpus} where"),
         ('partition = """a\n#SBATCH --x"""', "more than one line"),
     ],
 )
@@ -326,6 +337,9 @@ def test_slurm_finds_none_of_the_wishes_of_the_job_around() -> None:
     assert scheduler.environment(around | kept) == {"HOME": "/h", **kept}
 
 
+FORGOTTEN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+
+
 @pytest.mark.parametrize(
     ("squeue", "sacct", "state", "why"),
     [
@@ -335,10 +349,14 @@ def test_slurm_finds_none_of_the_wishes_of_the_job_around() -> None:
         ("echo 'TIMEOUT|None'", "", "failed", "give it more minutes"),
         ("echo 'OUT_OF_MEMORY|None'", "", "failed", "more memory"),
         ("echo 'SOMETHING_NEW|None'", "", "failed", "SOMETHING_NEW"),
-        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "", "failed", "without a result"),
+        (FORGOTTEN, "", "failed", "without a result"),
         ("exit 1", "echo 'TIMEOUT'; echo TIMEOUT", "failed", "give it more minutes"),
         ("exit 1", "echo 'CANCELLED by 1000'", "cancelled", ""),
-        ("exit 1", "echo 'Slurm accounting storage is disabled' >&2; exit 1", "failed", "without a result"),
+        (FORGOTTEN, "echo 'Slurm accounting storage is disabled' >&2; exit 1", "failed", "without a result"),
+        ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", "", "queued", "no answer"),
+        ("exit 1", "echo 'Slurm accounting storage is disabled' >&2; exit 1", "queued", "no answer"),
+        ("echo 'PENDING|launch failed requeued held'", "", "queued", "launch failed requeued held"),
+        ("echo 'PENDING|ReqNodeNotAvail, UnavailableNodes:n1'", "", "queued", "are not available"),
     ],
 )
 def test_states(tmp_path, without_a_cluster, monkeypatch, squeue: str, sacct: str, state: str, why: str) -> None:
@@ -351,6 +369,97 @@ def test_states(tmp_path, without_a_cluster, monkeypatch, squeue: str, sacct: st
     monkeypatch.setattr(handle, "GRACE", 0.0)
     assert (job.asked.slurm, job.state) == ("12", state)
     assert why in job.why
+
+
+def test_while_slurm_is_silent_the_folder_alone_speaks(tmp_path, without_a_cluster, monkeypatch) -> None:
+    """A controller that is started again costs nobody a second job; a machine without Slurm can look, too."""
+    program(without_a_cluster, "sbatch", "echo 12")
+    program(without_a_cluster, "squeue", "echo 'RUNNING|None'")
+    monkeypatch.setattr(handle, "GRACE", 0.0)
+    job = submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
+    (without_a_cluster / "squeue").unlink()
+    for told, state in (("running", "running"), ("stopped", "failed"), ("failed", "failed")):
+        job.folder.report(Progress(told, 3, 6, why="of its own"))
+        assert job.state == state
+        assert "there is no squeue here" in repr(job)
+    job.folder.report(Progress("running", 3, 6))
+    assert job.resume(minutes=9).asked.slurm == "12"
+
+
+def test_a_job_that_never_got_a_number_is_told_and_can_be_submitted(tmp_path, without_a_cluster) -> None:
+    """The kernel was ended between the folder and sbatch."""
+    program(without_a_cluster, "sbatch", "echo 12")
+    program(without_a_cluster, "squeue", "echo 'RUNNING|None'")
+    job = submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
+    job.folder.write(replace(job.asked, slurm=""))
+    assert open_job(job.folder.path).state == "queued"  # it may be on its way
+    job.folder.write(replace(job.asked, slurm="", submitted=job.asked.submitted - 1000))
+    found = open_job(job.folder.path)
+    assert (found.state, "never reached Slurm" in found.why) == ("failed", True)
+    assert found.resume().asked.slurm == "12"
+
+
+def test_a_full_disk_leaves_no_job_that_nobody_can_find(tmp_path, without_a_cluster, monkeypatch) -> None:
+    program(without_a_cluster, "sbatch", "echo 12")
+    program(without_a_cluster, "squeue", "echo 'RUNNING|None'")
+    program(without_a_cluster, "scancel", f"echo $* >> {tmp_path}/cancelled")
+    real = JobFolder.write
+
+    def full(self, asked: Asked) -> None:
+        if asked.slurm:
+            raise OSError(28, "No space left on device")
+        real(self, asked)
+
+    monkeypatch.setattr(JobFolder, "write", full)
+    with pytest.raises(JobError, match=r"No space left on device.*make room"):
+        submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
+    assert (tmp_path / "cancelled").read_text() == "12\n"
+    assert not list((tmp_path / "jobs").iterdir())
+
+
+def test_a_report_that_finds_no_room_costs_no_training(tmp_path, monkeypatch) -> None:
+    def full(self, progress: Progress) -> None:
+        if progress.state == "running" and progress.iteration:
+            raise OSError(28, "No space left on device")
+        real(self, progress)
+
+    real = JobFolder.report
+    monkeypatch.setattr(JobFolder, "report", full)
+    job = submit(SMALL, folder=tmp_path / "jobs")
+    assert (job.state, len(job.fetch())) == ("finished", 1)
+
+
+def test_an_interrupt_before_the_training_is_an_end(tmp_path, monkeypatch) -> None:
+    def impatient(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("labkit.training.train_many", impatient)
+        with pytest.raises(KeyboardInterrupt):
+            submit(SMALL, folder=tmp_path / "jobs")
+    (path,) = (tmp_path / "jobs").iterdir()
+    assert open_job(path).state == "failed"
+    assert submit(SMALL, folder=tmp_path / "jobs", resume=True).state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("Invalid account or account/partition combination specified", "say the account"),
+        ("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", "as many jobs"),
+        ("Invalid partition name specified", "choose another partition"),
+        ("Unable to contact slurm controller (connect failure)", "controller is back"),
+    ],
+)
+def test_advice_fits_what_slurm_refuses(said: str, words: str) -> None:
+    assert words in scheduler.refusal(f"sbatch: error: Batch job submission failed: {said}\n")
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "no text \udce9"])
+def test_a_folder_that_no_batch_file_can_hold_is_one_sentence(tmp_path: Path, name: str) -> None:
+    with pytest.raises(JobError, match="choose another folder"):
+        submit(SMALL, backend="script", folder=tmp_path / name)
+    assert not list((tmp_path / name).iterdir())
 
 
 def test_a_job_whose_node_failed_is_waited_for(tmp_path, without_a_cluster) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from labkit.experiments import Experiment, ExperimentError
 from labkit.files import write_whole
@@ -90,7 +90,7 @@ class JobFolder:
             if (said.pop("format"), said.pop("version")) != (FORMAT, VERSION):
                 raise JobError(f"{self._asked} was written by another version of labkit: submit the experiment again")
             experiments = tuple(Experiment.from_json(json.dumps(e)) for e in said.pop("experiments"))
-            return Asked(experiments, **said)
+            return _checked(Asked(experiments, **said))
         except (KeyError, TypeError, AttributeError, ExperimentError) as error:
             raise JobError(f"{self._asked} is damaged ({error}): submit the experiment again") from error
 
@@ -103,7 +103,7 @@ class JobFolder:
     def progress(self) -> Progress | None:
         said = self._read(self._status)
         try:
-            return None if said is None else Progress(**said | {"loss": tuple(said["loss"])})
+            return None if said is None else _checked(Progress(**said | {"loss": tuple(said["loss"])}))
         except (KeyError, TypeError):
             return None
 
@@ -141,9 +141,26 @@ class JobFolder:
     def _read(path: Path) -> dict[str, Any] | None:
         try:
             found = json.loads(path.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
+
+
+def _checked(said: Any) -> Any:
+    """The same; TypeError where a value is of another kind, or none of the choices: somebody may have edited it."""
+    for name, kind in get_type_hints(type(said)).items():
+        value = getattr(said, name)
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        fits = value in choices if choices else get_origin(kind) is tuple or _is(value, kind)
+        if not fits:
+            raise TypeError(f"{name} is {value!r}")
+    if isinstance(said, Asked) and not (said.experiments and re.fullmatch(r"\d*", said.slurm)):
+        raise TypeError("it names no experiment" if not said.experiments else f"slurm is {said.slurm!r}")
+    return said
+
+
+def _is(value: Any, kind: Any) -> bool:
+    return isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
 
 
 def latest_folder(root: Path | str, experiments: Sequence[Experiment]) -> JobFolder | None:

@@ -18,6 +18,7 @@ from labkit.recording import Recording, RecordingError, ended
 
 GRACE = 10.0  # seconds for a shared file system to show what a job that ended has written
 GO_ON = "resume() goes on where it was cut off"
+UNHEARD = 300.0  # seconds after which a job without Slurm's number is taken for one that was never queued
 POLL = 2.0  # seconds between two questions to Slurm, whose controller serves everybody
 
 
@@ -100,7 +101,11 @@ def _slurm(job: "Job", site: Site, gpus: int, minutes: int) -> None:
     _script(job, site, gpus, minutes)
     number = scheduler.submit(job.folder.script)
     job.asked = replace(job.asked, slurm=number)
-    job.folder.write(job.asked)
+    try:
+        job.folder.write(job.asked)
+    except OSError:  # nobody would find it again
+        scheduler.cancel(number)
+        raise
 
 
 _START: dict[Backend, Callable[["Job", Site, int, int], None]] = {
@@ -131,7 +136,12 @@ class Job:
     def _start(self) -> None:
         asked, where = self.asked, site(self.asked.profile)
         gpus = where.gpus if asked.gpus is None else asked.gpus
-        _START[asked.backend](self, where, gpus, where.minutes if asked.minutes is None else asked.minutes)
+        try:
+            _START[asked.backend](self, where, gpus, where.minutes if asked.minutes is None else asked.minutes)
+        except OSError as error:
+            raise JobError(
+                f"{self.folder.path} cannot be written ({error.strerror}): make room there, or choose another folder="
+            ) from error
 
     @property
     def state(self) -> State:
@@ -151,6 +161,9 @@ class Job:
 
     def _own(self, told: Progress | None) -> State:
         """Of a job whose folder alone speaks."""
+        if told is None and self.asked.backend == "slurm" and time.time() - self.asked.submitted > UNHEARD:
+            self._why = "it never reached Slurm, as far as its folder says: resume() submits it"
+            return "failed"
         if told is None:
             self._why = f"submit {self.folder.script} with sbatch" if self.asked.backend == "script" else ""
             return "queued"
@@ -166,7 +179,10 @@ class Job:
         if self.folder.ended.exists():
             self._why = "you cancelled it"
             return "cancelled"
-        said, state, self._why = scheduler.state(self.asked.slurm)
+        try:
+            said, state, self._why = scheduler.state(self.asked.slurm)
+        except scheduler.NoAnswer as error:
+            return self._unasked(told, str(error))
         if state in ("queued", "running"):
             self._ended = 0.0
             return state
@@ -183,6 +199,14 @@ class Job:
         elif not self._why:
             self._why = "it ended without a result: its log() may say why"
         return "failed"
+
+    def _unasked(self, told: Progress | None, why: str) -> State:
+        """While Slurm cannot be asked its silence says nothing of the job: the folder alone speaks."""
+        self._ended, self._why = 0.0, why
+        if told is not None and told.state in ("failed", "stopped"):
+            self._why = f"{_of_a_stop(told)} ({why})"
+            return "failed"
+        return "queued" if told is None else "running"
 
     def _there(self) -> bool:
         return all(path.exists() for path in self.folder.recordings(self.asked))
@@ -202,7 +226,8 @@ class Job:
             raise JobError(f"a job of the backend {self.asked.backend} is not ended from here: there is nothing to ask")
         if self.state in ("queued", "running"):
             scheduler.cancel(self.asked.slurm)
-            write_whole(self.folder.ended, b"")
+            with contextlib.suppress(OSError):  # a full disk: Slurm says so, too
+                write_whole(self.folder.ended, b"")
 
     def resume(self, *, minutes: int | None = None, gpus: int | None = None) -> "Job":
         """Go on from the latest epoch that it saved, as it was submitted, but for what is said here.
@@ -210,7 +235,11 @@ class Job:
         One that waits, runs or has finished is left as it is. Raises JobError.
         """
         asked = self.asked
-        return self._again(replace(asked, minutes=minutes or asked.minutes, gpus=asked.gpus if gpus is None else gpus))
+        return self._again(replace(
+            asked,
+            minutes=asked.minutes if minutes is None else minutes,
+            gpus=asked.gpus if gpus is None else gpus,
+        ))  # fmt: skip
 
     def _again(self, asked: Asked) -> "Job":
         if self.state in ("queued", "running", "finished"):
@@ -221,8 +250,9 @@ class Job:
             self._start()
         except JobError:
             self.asked = before
-            self.folder.write(before)
-            put_back()
+            with contextlib.suppress(OSError):  # a full disk refused it: then it is there still
+                self.folder.write(before)
+                put_back()
             raise
         return self
 

@@ -59,6 +59,10 @@ _NEVER = {
 }  # fmt: skip
 
 
+class NoAnswer(JobError):
+    """Slurm cannot be asked, here or at the moment: no news of any job."""
+
+
 def environment(now: Mapping[str, str]) -> dict[str, str]:
     """The environment for Slurm's commands: without what a job around this process put there."""
     return {key: value for key, value in now.items() if key in _KEPT or not key.startswith(_OURS)}
@@ -86,7 +90,7 @@ def _for_ever(number: str) -> str:
     """Why a job would wait until somebody changes it; Slurm says so once it has looked at it, in a second or two."""
     end = time.monotonic() + LOOK
     while time.monotonic() < end:
-        said, _, reason = _queued(number)
+        said, _, reason = _queued(number) or ("", "", "")
         if said != "PENDING" or reason in _NEVER:
             return _NEVER.get(reason, "")
         time.sleep(0.2)  # its first reason is often another
@@ -97,7 +101,10 @@ def refusal(said: str) -> str:
     """What sbatch says, in one line, with what to do where that is known."""
     lines = [re.sub(r"^(sbatch|allocation failure|error|fatal|: )*", "", line).strip() for line in said.splitlines()]
     text = next((line for line in reversed(lines) if line), "no reason given")
-    advice = {
+    advice = {  # the first that fits: Slurm names an account and a partition together where the account is at fault
+        "unable to contact": "try again when its controller is back, or ask the staff",
+        "policy": "you have as many jobs there as you may, or ask for too much: wait, or give fewer minutes or GPUs",
+        "invalid account": "say the account in the profile (sacctmgr show associations)",
         "partition": "choose another partition in the profile (sinfo lists them)",
         "node configuration": "no node has what the profile and --gpus ask for (sinfo -o '%P %G %c %m' lists them)",
         "gres": "no node has such GPUs (sinfo -o '%P %G' lists them)",
@@ -109,10 +116,16 @@ def refusal(said: str) -> str:
 
 
 def state(number: str) -> tuple[str, State | None, str]:
-    """Slurm's own word for a job's state, ours, and why it waits or ended; empty and None where Slurm forgot it."""
-    said, _, reason = _queued(number)
+    """Slurm's own word for a job's state, ours, and why it waits or ended; empty and None where Slurm forgot it.
+
+    Raises `NoAnswer`.
+    """
+    found = _queued(number)
+    said, _, reason = found or ("", "", "")
     if not said:
         said = _accounted(number)
+    if not said and found is None:
+        raise NoAnswer("Slurm gives no answer at the moment")
     if not said:
         return "", None, ""
     return said, *_meaning(said, reason)
@@ -120,7 +133,7 @@ def state(number: str) -> tuple[str, State | None, str]:
 
 def _meaning(said: str, reason: str) -> tuple[State, str]:
     if said in _STATES:
-        return _STATES[said], _REASONS.get(reason, reason) if _STATES[said] == "queued" else ""
+        return _STATES[said], _REASONS.get(reason.partition(",")[0], reason) if _STATES[said] == "queued" else ""
     return "failed", _WHY.get(said, f"Slurm says {said}")
 
 
@@ -129,7 +142,7 @@ def tasks(number: str, name: str, count: int) -> dict[int, tuple[str, State, str
     Slurm gave no answer, which is no news of any task. The name keeps another job of the same number apart."""
     only = (f"--jobs={number}", f"--name={name}")
     done = _run("squeue", "--noheader", "--states=all", "--array", *only, "--format=%K|%T|%r")
-    if done.returncode and "invalid job id" not in done.stderr.lower():
+    if done.returncode and not _is_forgotten(done):
         return None
     rows = [line.strip().split("|", 2) for line in done.stdout.splitlines()]
     said = {int(row[0]): (row[1], row[2]) for row in rows if len(row) == 3 and row[0].isdigit()}
@@ -166,10 +179,17 @@ def hint(log: str) -> str:
     return _WHY["OUT_OF_MEMORY"] if any(sign in log for sign in signs) else ""
 
 
-def _queued(number: str) -> tuple[str, str, str]:
+def _queued(number: str) -> tuple[str, str, str] | None:
+    """What squeue says of a job: empty where Slurm forgot it, None where it gave no answer."""
     done = _run("squeue", "--noheader", "--states=all", f"--jobs={number}", "--format=%T|%r")
-    lines = done.stdout.split()
-    return lines[0].partition("|") if done.returncode == 0 and lines else ("", "", "")
+    if done.returncode:
+        return ("", "", "") if _is_forgotten(done) else None
+    lines = done.stdout.splitlines()
+    return lines[0].strip().partition("|") if lines else ("", "", "")
+
+
+def _is_forgotten(done: subprocess.CompletedProcess[str]) -> bool:
+    return "invalid job id" in done.stderr.lower()
 
 
 def _accounted(number: str) -> str:
@@ -184,7 +204,7 @@ def _accounted(number: str) -> str:
 def cancel(number: str) -> None:
     """End a job. Raises JobError; one that has ended already is left as it is."""
     done = _run("scancel", number)
-    if done.returncode and "invalid job id" not in done.stderr.lower():
+    if done.returncode and not _is_forgotten(done):
         raise JobError(f"job {number} cannot be cancelled: {refusal(done.stderr)}")
 
 
@@ -194,6 +214,6 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
             command, env=environment(os.environ), capture_output=True, text=True, timeout=PATIENCE, check=False
         )
     except FileNotFoundError:
-        raise JobError(f"there is no {command[0]} here: use backend='script', and submit the file elsewhere") from None
+        raise NoAnswer(f"there is no {command[0]} here: use backend='script', and submit the file elsewhere") from None
     except subprocess.TimeoutExpired:
-        raise JobError(f"Slurm gave no answer to {command[0]} for {PATIENCE} s: try again, or ask the staff") from None
+        raise NoAnswer(f"Slurm gave no answer to {command[0]} for {PATIENCE} s: try again, or ask the staff") from None

@@ -51,6 +51,9 @@ def work(folder: JobFolder, asked: Asked) -> int:
     except Interrupted as interrupt:
         reports.say(reports.last("stopped", str(interrupt)))
         raise
+    except KeyboardInterrupt:
+        reports.say(reports.last("stopped", "interrupted before its first iteration"))
+        raise
     except Exception as error:
         traceback.print_exc()
         reports.say(reports.last("failed", sentence(error)))
@@ -78,7 +81,11 @@ class Reports:
     def __call__(self, recordings: Sequence[Recording]) -> None:
         first = recordings[0]
         losses = tuple(float(r.loss[-1]) for r in recordings)
-        self.say(Progress("running", first.iterations, self.asked.experiments[0].iterations, losses))
+        try:
+            self.say(Progress("running", first.iterations, self.asked.experiments[0].iterations, losses))
+        except OSError:  # a disk that is full for a while costs no training; a folder that was removed ends it
+            if not self.folder.path.is_dir():
+                raise
         now = time.monotonic()
         self._next = now + max(SECONDS, (now - self._asked) / SHARE)
 

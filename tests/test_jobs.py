@@ -349,6 +349,7 @@ FORGOTTEN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
         ("echo 'TIMEOUT|None'", "", "failed", "give it more minutes"),
         ("echo 'OUT_OF_MEMORY|None'", "", "failed", "more memory"),
         ("echo 'SOMETHING_NEW|None'", "", "failed", "SOMETHING_NEW"),
+        ("echo 'FAILED|NonZeroExitCode'", "", "failed", "log() may say why"),
         (FORGOTTEN, "", "failed", "without a result"),
         ("exit 1", "echo 'TIMEOUT'; echo TIMEOUT", "failed", "give it more minutes"),
         ("exit 1", "echo 'CANCELLED by 1000'", "cancelled", ""),
@@ -455,7 +456,7 @@ def test_advice_fits_what_slurm_refuses(said: str, words: str) -> None:
     assert words in scheduler.refusal(f"sbatch: error: Batch job submission failed: {said}\n")
 
 
-@pytest.mark.parametrize("name", ["two\nlines", "no text \udce9"])
+@pytest.mark.parametrize("name", ["two\nlines", "no text \udce9", "back\\slash"])
 def test_a_folder_that_no_batch_file_can_hold_is_one_sentence(tmp_path: Path, name: str) -> None:
     with pytest.raises(JobError, match="choose another folder"):
         submit(SMALL, backend="script", folder=tmp_path / name)

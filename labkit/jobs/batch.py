@@ -72,8 +72,9 @@ def _command(site: Site, arguments: Sequence[str]) -> str:
 
 
 def _pattern(path: Path) -> str:
-    """A file's name for Slurm, for which % and a backslash mean something. Raises JobError for what it cannot read."""
+    """A file's name for Slurm, for which % means something. Raises JobError for what it cannot read: a backslash, too,
+    which it takes for a sign of its own however it is quoted."""
     text = str(path)
-    if "\n" in text or text.encode(errors="replace").decode() != text:
+    if "\n" in text or "\\" in text or text.encode(errors="replace").decode() != text:
         raise JobError(f"{text!r} has a character that no batch file can hold: choose another folder")
-    return str(path).replace("\\", "\\\\").replace("%", "%%")
+    return text.replace("%", "%%")

@@ -90,7 +90,9 @@ class JobFolder:
             if (said.pop("format"), said.pop("version")) != (FORMAT, VERSION):
                 raise JobError(f"{self._asked} was written by another version of labkit: submit the experiment again")
             experiments = tuple(Experiment.from_json(json.dumps(e)) for e in said.pop("experiments"))
-            return _checked(Asked(experiments, **said))
+            asked = Asked(experiments, **said)
+            _check(asked)
+            return asked
         except (KeyError, TypeError, AttributeError, ExperimentError) as error:
             raise JobError(f"{self._asked} is damaged ({error}): submit the experiment again") from error
 
@@ -103,7 +105,9 @@ class JobFolder:
     def progress(self) -> Progress | None:
         said = self._read(self._status)
         try:
-            return None if said is None else _checked(Progress(**said | {"loss": tuple(said["loss"])}))
+            found = None if said is None else Progress(**said | {"loss": tuple(said["loss"])})
+            _check(found or Progress("running"))
+            return found
         except (KeyError, TypeError):
             return None
 
@@ -146,8 +150,8 @@ class JobFolder:
         return found if isinstance(found, dict) else None
 
 
-def _checked(said: Any) -> Any:
-    """The same; TypeError where a value is of another kind, or none of the choices: somebody may have edited it."""
+def _check(said: Asked | Progress) -> None:
+    """TypeError where a value is of another kind, or none of the choices: somebody may have edited it."""
     for name, kind in get_type_hints(type(said)).items():
         value = getattr(said, name)
         choices = get_args(kind) if get_origin(kind) is Literal else ()
@@ -156,7 +160,6 @@ def _checked(said: Any) -> Any:
             raise TypeError(f"{name} is {value!r}")
     if isinstance(said, Asked) and not (said.experiments and re.fullmatch(r"\d*", said.slurm)):
         raise TypeError("it names no experiment" if not said.experiments else f"slurm is {said.slurm!r}")
-    return said
 
 
 def _is(value: Any, kind: Any) -> bool:

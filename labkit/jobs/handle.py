@@ -196,7 +196,7 @@ class Job:
             self._why = f"{self._why}; {_of_a_stop(told)}" if self._why else _of_a_stop(told)
         elif hint := scheduler.hint(self.log()):
             self._why = hint
-        elif not self._why:
+        elif not self._why or said == "FAILED":
             self._why = "it ended without a result: its log() may say why"
         return "failed"
 

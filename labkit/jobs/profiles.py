@@ -62,7 +62,7 @@ def _check(path: Path, said: dict[str, Any]) -> None:
         if type(value) is not kinds[key] or (kinds[key] is list and not all(type(v) is str for v in value)):
             wanted = {str: "a text", int: "a whole number", list: "a list of texts"}[kinds[key]]
             raise JobError(f"{path}: {key} is {value!r}, give {wanted}")
-        if key == "gres" and not _takes_a_number(value):
+        if key == "gres" and not _takes_a_number(str(value)):
             raise JobError(f"{path}: gres is {value!r}, write {{gpus}} where the number of GPUs stands")
         if any("\n" in text for text in (value if kinds[key] is list else [str(value)])):
             raise JobError(f"{path}: {key} has more than one line, give one")

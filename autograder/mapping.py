@@ -25,7 +25,9 @@ from labkit.maps import Grid, Map
 from labkit.retraining import Retraining
 
 STARTS, RUNS = 12, 4  # fields of which the start, and the whole training, are computed again
-LAYERS = 20_000  # layers times iterations of one retraining: 3 s; what is deeper is run for as many iterations
+# Hidden layers times iterations of one retraining: 3 s. It is the whole of the deepest network of a coarse map, for an
+# accuracy is compared at the end alone; what takes longer is run for as many iterations.
+LAYERS = 20_000
 # Gradients at the start are computed in float64, so other libraries' products agree within 1e-15: nearly always. In 200
 # layers of a chaotic network that becomes percents; there, SPREAD times what a start shows that is moved by a rounding.
 START = 1e-4
@@ -148,7 +150,7 @@ def trained(found: Map, drawn: Sequence[int]) -> None:
     for index in drawn:
         d, v = divmod(index, len(found.variances))
         e = found.cell(d, v)
-        steps = max(1, min(e.iterations, LAYERS // (found.depths[d] + 1)))
+        steps = max(1, min(e.iterations, LAYERS // found.depths[d]))
         again = retraining.retrain(e, steps=steps)
         if (wrong := _unlike(found, (d, v), again, np.zeros(steps), 0.0)) is not None:
             apart = retraining.spread(e, again)

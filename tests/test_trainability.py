@@ -171,6 +171,22 @@ def test_is_an_honest_map_taken_whatever_is_drawn(solved):
         mapping.trained(found, every)
 
 
+def test_are_the_deepest_networks_trained_again_to_their_end(honest, monkeypatch):
+    """An accuracy can be compared where the retraining is whole."""
+    for grid in maps.GRIDS["coarse"].values():
+        base = maps.of_student("tanh", "ada")[0].replace(epochs=grid.epochs, batches=grid.batches)
+        assert max(grid.depths) * base.iterations <= mapping.LAYERS
+    accuracy = honest.accuracy.copy()
+    accuracy[-1] = 1 - accuracy[-1]
+    lied = replace(honest, accuracy=accuracy)
+    last = [honest.accuracy.size - len(honest.variances)]
+    monkeypatch.setattr(mapping, "LAYERS", honest.depths[-1] * honest.base.iterations)
+    with pytest.raises(Failed, match="the accuracy is recorded as"):
+        mapping.trained(lied, last)
+    monkeypatch.setattr(mapping, "LAYERS", mapping.LAYERS - 1)
+    mapping.trained(lied, last)  # an iteration less, and nobody sees it
+
+
 def test_what_is_drawn_follows_from_salt_and_map(honest):
     every = range(honest.accuracy.size)
     draws = [mapping.draw(salt, text, every, 4) for salt in (b"a", b"b") for text in ("one", "two")]

@@ -21,6 +21,7 @@ from labkit.plots.figure import (
     frame,
     legend_below,
     legend_room,
+    tile_title,
     tiles,
     title,
     whole,
@@ -118,7 +119,7 @@ def mean_gradients(recordings: Recordings, *, figure: Figure | SubFigure | None 
         for network in found:
             _signed(axes, network, k)
         mark_breakdowns(axes, found, [n.recording.statistic("mean")[:, k] for n in found])
-        axes.set_title(weights_of(found[0].recording.layers[k]), fontsize=11)
+        tile_title(axes, weights_of(found[0].recording.layers[k]))
         axes.set_xlabel("Iteration")
         _say_noise(axes, found, k)
     legend_below(figure, handles)
@@ -199,7 +200,7 @@ def gradient_sizes(recordings: Recordings, signed: bool = False, *, figure: Figu
             if signed:
                 _signed_size(axes, network, k)
         mark_breakdowns(axes, found, [n.recording.statistic("abs_mean")[:, k] for n in found])
-        axes.set_title(weights_of(found[0].recording.layers[k]), fontsize=11)
+        tile_title(axes, weights_of(found[0].recording.layers[k]))
         axes.set_xlabel("Iteration")
     legend_below(figure, handles, columns)
     start = f"Mean |gradient| against iteration, log scale{after_clipping(found)}."
@@ -265,7 +266,7 @@ def updates(recordings: Recordings, *, figure: Figure | SubFigure | None = None)
         for axes, (name, values) in zip(row, _steps(network.recording).items(), strict=True):
             layer_curves(axes, network.recording, values)
             mark_breakdowns(axes, [network], [values])
-            axes.set_title(name if rows == 1 else f"{network.label}\n{name}", fontsize=11 if rows == 1 else 10)
+            tile_title(axes, name if rows == 1 else f"{network.label}\n{name}", 11 if rows == 1 else 10)
     legend_below(figure, layer_handles(layers), 8)
     return describe(figure, " ".join(map(_updates_told, found)))
 

@@ -10,7 +10,17 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from labkit import theory
-from labkit.plots.figure import PlotError, at_least_a_decade, broken_from, count_from, describe, frame, tiles, title
+from labkit.plots.figure import (
+    PlotError,
+    at_least_a_decade,
+    broken_from,
+    count_from,
+    describe,
+    frame,
+    tile_title,
+    tiles,
+    title,
+)
 from labkit.plots.words import (
     ACTIVATIONS,
     COLOURS,
@@ -135,7 +145,7 @@ def _depth(axes: Axes, found: list[Network], sizes: list[Array], when: str) -> s
         )
         told.append(f"{n.label} {listed(names, size)}{'; ' if factor else ''}{factor}.{gaps(size)}")
     layer_ticks(axes, names)
-    axes.set_title(when.capitalize(), fontsize=11)
+    tile_title(axes, when.capitalize())
     axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22))
     frame(axes)
     return f"{when.capitalize()}: {' '.join(told)}"

@@ -12,7 +12,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from labkit.data import epoch_batches
 from labkit.histogram import centres
-from labkit.plots.figure import GREY, LabFigure, PlotError, count_from, describe, tiles, title
+from labkit.plots.figure import GREY, LabFigure, PlotError, count_from, describe, tile_title, tiles, title
 from labkit.plots.words import (
     PROBE_ADVICE,
     Network,
@@ -273,7 +273,7 @@ def distribution_heatmap(
     for row, layer in zip(grid, shown, strict=True):
         _heat_row(figure, row, found, source, layer, layers[layer])
     for axes, network in zip(grid[0], found, strict=True):
-        axes.set_title(network.label, fontsize=11)
+        tile_title(axes, network.label)
     for axes in grid[-1]:
         axes.set_xlabel("Epoch", fontsize=9)
         count_from(axes.xaxis)

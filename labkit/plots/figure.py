@@ -36,7 +36,7 @@ class LabFigure(Figure):
     def png(self, dpi: int = DPI) -> bytes:
         """The figure as a PNG file, its description in the file's metadata."""
         drawn, packed, words = io.BytesIO(), io.BytesIO(), PngInfo()
-        self.savefig(drawn, format="png", dpi=dpi, pil_kwargs={"compress_level": 0})
+        self.savefig(drawn, format="tiff", dpi=dpi)  # bare pixels: a PNG would be packed, and unpacked again here
         words.add_text("Description", self.alt_text)
         with Image.open(drawn) as image:
             # 256 colours look the same and make the file, and so the notebook, four times smaller
@@ -135,6 +135,13 @@ def title(figure: Figure | SubFigure, text: str, caption: str = "") -> None:
     if caption:
         lines = "\n".join(_lines(caption, wide))
         figure.text(0.5, 1 - 0.42 / high, lines, ha="center", va="top", fontsize=9, color=GREY)
+
+
+def tile_title(axes: Axes, text: str, size: float = 11, **options: Any) -> None:
+    """The title of a tile, in its place: to see whether anything is in its way, matplotlib would lay out every tick
+    label twice.
+    """
+    axes.set_title(text, y=1.0, fontsize=size, **options)
 
 
 def caption_room(figure: Figure | SubFigure | None, caption: str, wide: float) -> float:

@@ -16,7 +16,7 @@ from labkit.activations import HOMOGENEOUS
 from labkit.experiments import Experiment
 from labkit.initialisations import variance
 from labkit.plots.depth import layer_ticks
-from labkit.plots.figure import GREY, PlotError, describe, frame, legend_below, legend_room, tiles, title
+from labkit.plots.figure import GREY, PlotError, describe, frame, legend_below, legend_room, tile_title, tiles, title
 from labkit.plots.runs import seed_groups
 from labkit.plots.words import COLOURS, Network, Recordings, listed, networks, number, observations
 from labkit.recording import Array, Recording
@@ -136,7 +136,7 @@ def _tile(axes: Axes, network: Network, gains: Array, expected: Array) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_minor_formatter(NullFormatter())
     layer_ticks(axes, layers[:-1], TICKS)
-    axes.set_title(network.label, fontsize=11)
+    tile_title(axes, network.label)
     axes.set_xlabel(axes.get_xlabel().replace("Layer", ACROSS), fontsize=9)
     frame(axes)
     axes.tick_params(axis="x", labelsize=8)

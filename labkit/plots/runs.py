@@ -24,6 +24,7 @@ from labkit.plots.figure import (
     frame,
     legend_below,
     legend_room,
+    tile_title,
     tiles,
     title,
 )
@@ -99,7 +100,7 @@ def first_and_last(recordings: Recordings, *, figure: Figure | SubFigure | None 
         frame(axes)
         count_from(axes.xaxis)
         names = dict.fromkeys(drawn(n.recording.layers[layer]) for n in found)
-        axes.set_title(f"{which}: {', '.join(names)} Weights", fontsize=11)
+        tile_title(axes, f"{which}: {', '.join(names)} Weights")
         axes.set(xlabel="Iteration")
     grid[0, 0].set_ylabel("Mean |gradient|")
     legend_below(figure, handles)
@@ -143,7 +144,7 @@ def gradient_norms(recordings: Recordings, by: By = "iteration", *, figure: Figu
             _norms(axes, network.recording, norms, by)
             if limit := _limit(network.recording):
                 axes.axhline(limit[0], **LIMIT, zorder=5)
-            axes.set_title(f"{network.label}: {name}", fontsize=10)
+            tile_title(axes, f"{network.label}: {name}", 10)
         row[0].set_ylabel("Gradient norm")
     for axes in grid[:-1].flat:
         axes.set_xlabel("")
@@ -227,7 +228,7 @@ def through_time(recordings: Recordings, *, figure: Figure | SubFigure | None = 
         handles = [*start, *end]
         frame(axes)
         count_from(axes.xaxis)
-        axes.set_title(network.label, fontsize=11)
+        tile_title(axes, network.label)
         axes.set(xlabel="Time step t")
     grid[0, 0].set_ylabel("‖gradient of the memory‖")
     legend_below(figure, handles)
@@ -277,7 +278,7 @@ def bands(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -
         for network, band in zip(found, over, strict=True):
             _draw_band(axes, network, band)
         axes.set_yscale("log")
-        axes.set_title(name, fontsize=11)
+        tile_title(axes, name)
         layer_ticks(axes, layers)
         frame(axes)
         told.append(f"{name}: {' '.join(_band_told(n, b, layers) for n, b in zip(found, over, strict=True))}")

@@ -13,7 +13,17 @@ from matplotlib.ticker import NullFormatter
 
 from labkit.counts import counted
 from labkit.plots.depth import layer_ticks
-from labkit.plots.figure import GREY, LabFigure, at_least_a_decade, describe, frame, legend_below, tiles, title
+from labkit.plots.figure import (
+    GREY,
+    LabFigure,
+    at_least_a_decade,
+    describe,
+    frame,
+    legend_below,
+    tile_title,
+    tiles,
+    title,
+)
 from labkit.plots.words import COLOURS, DASHES, positive
 
 if TYPE_CHECKING:
@@ -60,7 +70,7 @@ def _gains(axes: Axes, told: Told, layers: Sequence[str]) -> None:
     _axes(axes, layers[:-1], "Gain (ratio of mean squares)")
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, told.holds[0] / 1.5), max(high, told.holds[1] * 1.5))
-    axes.set_title("from each layer to the one before it", fontsize=9, color=GREY)
+    tile_title(axes, "from each layer to the one before it", 9, color=GREY)
 
 
 def _band(axes: Axes, low: Array, high: Array) -> None:

@@ -18,6 +18,7 @@ from labkit.plots.figure import (
     frame,
     legend_below,
     legend_room,
+    tile_title,
     tiles,
     title,
 )
@@ -64,7 +65,7 @@ def weight_statistics(recordings: Recordings, *, figure: Figure | SubFigure | No
         for k, axes in enumerate(column):
             _by_layer(axes, np.arange(len(weight)), weight[:, :, k])
             _shade(axes, np.arange(len(weight)), weight[:, :, k])
-        column[0].set_title(network.label, fontsize=11)
+        tile_title(column[0], network.label)
     grid[0, 0].set_ylabel("Mean weight")
     grid[1, 0].set_ylabel("S.D. of the weights")
     legend_below(figure, layer_handles(found[0].recording.layers), 8)
@@ -105,7 +106,7 @@ def gradient_statistics(
         for axes, values in zip(column, (gradient[:, :, 0], gradient[:, :, 2], loss), strict=True):
             _shade(axes, at, values)
         column[2].set_xlabel("Epoch (0: before training)" if source == "probe" else "Epoch, its first mini-batch")
-        column[0].set_title(network.label, fontsize=11)
+        tile_title(column[0], network.label)
     for axes, words in zip(grid[:, 0], ("Mean gradient (signed)", "S.D. of the gradients", "Loss (nats)"), strict=True):
         axes.set_ylabel(words)
     legend_below(figure, layer_handles(found[0].recording.layers), 8)
@@ -201,5 +202,5 @@ def _before_and_after(axes: Axes, recording: Recording, layer: int) -> None:
     filled = np.abs(centres(-reach, reach, counts.shape[1]))[counts.any(axis=0)]
     limit = float(filled.max()) + reach / counts.shape[1] if filled.size else 1.0
     axes.set(xlim=(-1.05 * limit, 1.05 * limit), xlabel="Weight")
-    axes.set_title(weights_of(recording.layers[layer]), fontsize=11)
+    tile_title(axes, weights_of(recording.layers[layer]))
     frame(axes)

@@ -17,6 +17,7 @@ from labkit import plots
 from labkit.experiments import Experiment, experiment
 from labkit.histogram import centres
 from labkit.plots.curves import mark_largest, noise_share
+from labkit.plots.figure import log_axis
 from labkit.plots.words import COLOURS, FLOOR_UNITS, breakdown, labels, rounding_floor, running_median
 from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Origin, Recording
 
@@ -413,6 +414,29 @@ def test_gradient_sizes_are_mean_absolute_values_on_a_log_axis(relu, sigmoid):
     first = sigmoid.statistic("abs_mean")[0]
     assert f"fc_1 {first[0]:.3g}, fc_2 {first[1]:.3g}" in figure.alt_text
     assert "times smaller than fc_4" in figure.alt_text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (1e-3, 2e-1, []),  # powers of ten enough
+        (2e-3, 8e-2, [2e-3, 5e-3, 2e-2, 5e-2]),
+        (1.5e-5, 9e-5, [2e-5, 5e-5]),
+        (2.1e-3, 8e-3, [3e-3, 4e-3, 6e-3]),
+        (0.71, 1.25, [0.8, 0.9]),
+    ],
+)
+def test_a_log_axis_has_few_labels_between_powers_of_ten_and_never_none(low, high, labels):
+    figure = plots.LabFigure(4, 3)
+    axes = figure.subplots()
+    log_axis(axes)
+    axes.set_ylim(low, high)
+    figure.draw_without_rendering()
+    shown = [t for t in axes.yaxis.get_minorticklabels() if t.get_text() and low <= t.get_position()[1] <= high]
+    np.testing.assert_allclose([text.get_position()[1] for text in shown], labels)
+    for text, value in zip(shown, labels, strict=True):
+        digit, power = text.get_text().removeprefix(r"$\mathdefault{").removesuffix("}}$").split(r" \times 10^{")
+        assert float(f"{digit}e{power}") == pytest.approx(value)
 
 
 def test_signed_sizes_stand_beside_the_floor(relu):

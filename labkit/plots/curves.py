@@ -21,6 +21,7 @@ from labkit.plots.figure import (
     frame,
     legend_below,
     legend_room,
+    log_axis,
     tile_title,
     tiles,
     title,
@@ -82,8 +83,10 @@ def losses(recordings: Recordings, *, axes: Axes | None = None) -> Figure:
     mark_breakdowns(axes, found, [n.recording.loss for n in found])
     frame(axes)
     count_from(axes.xaxis)
-    axes.set(xlabel="Iteration", ylabel=LOSS, yscale=scale)
-    if scale == "linear":
+    axes.set(xlabel="Iteration", ylabel=LOSS)
+    if scale == "log":
+        log_axis(axes)
+    else:
         axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
     return describe(axes, " ".join([f"Loss against iteration, {scale} scale.", *map(_loss_told, found)]))
@@ -193,7 +196,7 @@ def gradient_sizes(recordings: Recordings, signed: bool = False, *, figure: Figu
     figure, grid = _per_layer(figure, found[0].recording.layers, words, room, caption, sharey=True)
     title(figure, name, caption)
     for k, axes in grid.items():
-        axes.set_yscale("log")
+        log_axis(axes)
         for network in found:
             size, window = network.recording.statistic("abs_mean")[:, k], window_of(network.recording)
             faint_and_median(axes, positive(size), window, network.label, network.line)
@@ -322,7 +325,7 @@ def _stands_out(values: Array) -> tuple[int, ...] | None:
 
 def layer_curves(axes: Axes, recording: Recording, values: Array) -> None:
     """A curve over the iterations for each layer, of values (I, L), on a log axis."""
-    axes.set_yscale("log")
+    log_axis(axes)
     alpha = 0.25 if len(recording.layers) <= len(COLOURS) else 0.15
     for k, line in enumerate(layer_lines(len(recording.layers))):
         label = weights_of(recording.layers[k])

@@ -17,6 +17,7 @@ from labkit.plots.figure import (
     count_from,
     describe,
     frame,
+    log_axis,
     tile_title,
     tiles,
     title,
@@ -136,7 +137,7 @@ def attenuation(
 def _depth(axes: Axes, found: list[Network], sizes: list[Array], when: str) -> str:
     """One panel of `attenuation`, and what it shows in words."""
     names, told = found[0].recording.layers, []
-    axes.set_yscale("log")
+    log_axis(axes)
     for n, size in zip(found, sizes, strict=True):
         factor = _factor(n.recording, size)
         style = {**n.line, "marker": n.marker, "linewidth": 1.8}
@@ -224,7 +225,8 @@ def growth(recording: Recording, *, axes: Axes | None = None) -> Figure:
     axes.axhline(1, color="#999999", linewidth=0.8)
     axes.set(xlabel="Epoch", ylabel="Relative to epoch 0")
     count_from(axes.xaxis, 10)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 5 * low else (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     if broken is not None:

@@ -3,13 +3,14 @@
 import base64
 import html
 import io
+import math
 import sys
 from textwrap import wrap
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase, SubFigure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import Formatter, MaxNLocator
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -186,6 +187,27 @@ def broken_from(axes: Axes, first: int | None, last: int, words: str, place: int
     at, side = (first - 0.6, "right") if late else (first - 0.4, "left")
     where = axes.get_xaxis_transform()
     axes.text(at, 0.96 - 0.17 * place, words, transform=where, ha=side, va="top", fontsize=8, color=GREY)
+
+
+class BetweenDecades(Formatter):
+    """Labels between the powers of ten, where fewer than two of those are in sight, and no more of them than there is
+    room for: matplotlib's own crowd where curves lie close together.
+    """
+
+    def __call__(self, x: float, pos: int | None = None) -> str:  # noqa: ARG002
+        low, high = sorted(self.axis.get_view_interval())  # type: ignore[union-attr]
+        if x <= 0 or low <= 0 or math.floor(math.log10(high)) > math.ceil(math.log10(low)):
+            return ""
+        power = math.floor(math.log10(x) + 1e-9)
+        digit = round(x / 10.0**power)
+        labelled = (2, 5) if high > 5 * low else (2, 3, 4, 6) if high > 2.5 * low else range(2, 10)
+        return rf"$\mathdefault{{{digit} \times 10^{{{power}}}}}$" if digit in labelled else ""
+
+
+def log_axis(axes: Axes) -> None:
+    """A log scale upwards, with few labels between the powers of ten."""
+    axes.set_yscale("log")
+    axes.yaxis.set_minor_formatter(BetweenDecades())
 
 
 def at_least_a_decade(axes: Axes) -> None:

@@ -24,6 +24,7 @@ from labkit.plots.figure import (
     frame,
     legend_below,
     legend_room,
+    log_axis,
     tile_title,
     tiles,
     title,
@@ -86,12 +87,12 @@ def first_and_last(recordings: Recordings, *, figure: Figure | SubFigure | None 
     handles = [Line2D([], [], **n.line, label=n.label) for n in found]
     room = legend_room(figure, handles)
     figure, grid = tiles(
-        figure, 1, 2, 5.0, 2.7 + room, sharey=True, margins=(0.8, 0.2, room, 1.1), grid={"wspace": 0.08}
+        figure, 1, 2, 5.0, 2.7 + room, sharey=True, margins=(0.95, 0.2, room, 1.1), grid={"wspace": 0.08}
     )
     caption = f"mean |dloss/dW| over a layer's weights, {faint(found[0].recording)}{after_clipping(found)}"
     title(figure, "Gradients of the First and of the Last Layer", caption)
     for axes, layer, which in zip(grid[0], (0, -1), ("First layer", "Last layer"), strict=True):
-        axes.set_yscale("log")
+        log_axis(axes)
         for n in found:
             size = positive(n.recording.statistic("abs_mean")[:, layer])
             faint_and_median(axes, size, window_of(n.recording), n.label, n.line)
@@ -168,7 +169,7 @@ def _norms(axes: Axes, recording: Recording, norms: Array, by: By) -> None:
         return
     ends = [0, *recording.epoch_end.tolist()]
     medians = np.array([np.median(norms[a:b], axis=0) for a, b in pairwise(ends)])
-    axes.set_yscale("log")
+    log_axis(axes)
     for line, values in zip(layer_lines(norms.shape[1]), positive(medians).T, strict=True):
         axes.plot(np.arange(1, len(values) + 1), values, **line, marker=".", linewidth=1.4)
     frame(axes)
@@ -222,7 +223,7 @@ def through_time(recordings: Recordings, *, figure: Figure | SubFigure | None = 
     for axes, network in zip(grid[0], found, strict=True):
         norms = positive(network.recording.through_time)
         at = np.arange(1, norms.shape[1] + 1)
-        axes.set_yscale("log")
+        log_axis(axes)
         start = axes.plot(at, norms[0], color=COLOURS[1], linestyle=(0, (4, 1.5)), label="before training")
         end = axes.plot(at, norms[-1], color=COLOURS[0], linewidth=1.8, label="after the last epoch")
         handles = [*start, *end]
@@ -277,7 +278,7 @@ def bands(recordings: Recordings, *, figure: Figure | SubFigure | None = None) -
         over = [_band(group, sizes) for group in groups]
         for network, band in zip(found, over, strict=True):
             _draw_band(axes, network, band)
-        axes.set_yscale("log")
+        log_axis(axes)
         tile_title(axes, name)
         layer_ticks(axes, layers)
         frame(axes)

@@ -18,6 +18,7 @@ from labkit.plots.figure import (
     frame,
     legend_below,
     legend_room,
+    log_axis,
     tile_title,
     tiles,
     title,
@@ -98,11 +99,12 @@ def gradient_statistics(
     title(figure, "Gradients per Layer", f"dloss/dW over a layer's weights, {WHEN[source]}{clipped}")
     loud = far_apart([loss for _, _, loss in rows])
     for column, network, (at, gradient, loss) in zip(grid.T, found, rows, strict=True):
-        column[1].set_yscale("log")
+        log_axis(column[1])
         for axes, name, kept in zip(column, ("mean", "sd"), (finite, positive), strict=False):
             _by_layer(axes, at, kept(gradient[:, :, STATISTICS.index(name)]))
         _by_layer(column[2], at, (positive if loud else finite)(loss)[:, None], [{"color": COLOURS[4]}])
-        column[2].set_yscale("log" if loud else "linear")
+        if loud:
+            log_axis(column[2])
         for axes, values in zip(column, (gradient[:, :, 0], gradient[:, :, 2], loss), strict=True):
             _shade(axes, at, values)
         column[2].set_xlabel("Epoch (0: before training)" if source == "probe" else "Epoch, its first mini-batch")

@@ -159,7 +159,7 @@ HEADS = ("", "claim", "published", "ours", "rule", "holds", "where it does not")
 def table(runs: Runs, seeds: Mapping[str, int] | None = None) -> str:
     """The claims whose experiments were run, as Markdown; `seeds` is how many of each were planned."""
     rows = [_as_run(judge(claim, runs), runs) for claim in CLAIMS if set(claim.needs) <= set(runs)]
-    lines = ["# Reproduction", "", *_legend(), "", _line(HEADS), _line(["---"] * len(HEADS))]
+    lines = ["# Reproduction", "", *_legend(), "", *_reduced(runs), _line(HEADS), _line(["---"] * len(HEADS))]
     lines += [_line(_cells(row)) for row in rows]
     lines += ["", f"{_counted(rows)} S2 asks three questions and publishes no figure.", "", "What was run:", ""]
     lines += [_was_run(name, some, (seeds or {}).get(name, len(some))) for name, some in runs.items()]
@@ -174,6 +174,24 @@ def _legend() -> list[str]:
         "run between them with a chance of (n - 1)/(n + 1). Figures behind a claim that does not hold are medians of "
         "the same runs."
     ]
+
+
+def _reduced(runs: Runs) -> list[str]:
+    """Which experiments were made smaller than they were published, so that nobody takes a row of theirs for more."""
+    small = [name for name, some in runs.items() if (e := some[0].origin.experiment) and _smaller(e)]
+    if not small:
+        return []
+    names = ", ".join(f"`{name}`" for name in small)
+    return [
+        f"**Reduced:** {names}. They have fewer images, epochs or units than were published, each as `What was run` "
+        "says; their rows, whether a claim holds or not, are about these runs and not about the published size.",
+        "",
+    ]
+
+
+def _smaller(e: Experiment) -> bool:
+    named = experiment(e.name)
+    return e.observations < named.observations or e.epochs < named.epochs or sum(e.widths) < sum(named.widths)
 
 
 def _as_run(row: Row, runs: Runs) -> Row:
@@ -218,4 +236,6 @@ def _was_run(name: str, some: Sequence[Recording], planned: int) -> str:
     seeds = f"{planned} seed{'s' * (planned != 1)}" if len(some) == planned else f"{len(some)} of {planned} seeds"
     broken = sum(not recording.complete for recording in some)
     stopped = f"; {broken} stopped at a loss that is not finite" if broken else ""
-    return f"- `{name}`, {seeds}: {e.summary if e else 'a loop of its own'}{stopped}"
+    found = _changes(e)
+    changed = f"; otherwise than published: {found}" if found else ""
+    return f"- `{name}`, {seeds}: {e.summary if e else 'a loop of its own'}{changed}{stopped}"

@@ -47,6 +47,11 @@ def with_probe(r: Recording, statistic: str, rows) -> Recording:
     return replace(r, probe_gradient=changed)
 
 
+def full_size(r: Recording) -> Recording:
+    """The recording as if it were of the published experiment."""
+    return replace(r, origin=replace(r.origin, experiment=experiment(r.name)))
+
+
 def otherwise(r: Recording) -> Recording:
     """The recording with every figure changed, those of each layer and epoch by another factor."""
     layers = np.arange(2.0, 2 + len(r.layers))
@@ -136,6 +141,16 @@ def test_a_no_says_what_was_run_otherwise_than_published(monkeypatch, runs) -> N
     assert "activations/relu was run with data digits for mnist, observations 40 for 55000" in row[6]
     monkeypatch.setattr(reproduction, "CLAIMS", (replace(wrong, rule=rules.between(0, 9)),))
     assert cells(table(runs))[0][6] == ""
+
+
+def test_the_table_names_what_was_made_smaller_than_published_and_by_how_much(runs) -> None:
+    whole = {"vanishing/relu": [full_size(r) for r in runs["vanishing/relu"]]}
+    assert "Reduced" not in table(whole)
+    assert "otherwise than published" not in table(whole)
+    text = table(whole | {"exploding/linear": runs["exploding/linear"]})
+    assert "**Reduced:** `exploding/linear`. They have fewer images" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("- `exploding/linear`")]
+    assert "otherwise than published: data digits for mnist, observations 40 for 60000, widths 784-6-6-6-10 for" in line
 
 
 # The claims.

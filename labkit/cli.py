@@ -247,6 +247,7 @@ def reproduce(quick: bool, seeds: int | None, only: tuple[str, ...], data: str, 
     from labkit.reproduction import Plan
     from labkit.reproduction import reproduce as run_all
 
+    make_folder(out)
     click.echo(run_all(out, Plan(quick, seeds, only, digits=data == "digits")))
 
 

@@ -155,9 +155,11 @@ def _download(folder: Path) -> None:
                 os.replace(raw / name, folder / name)  # noqa: PTH105
     # torchvision gives up with a RuntimeError, and lets some errors of the network through
     except (OSError, RuntimeError, EOFError, HTTPException) as error:
+        missing = _missing(folder)
+        what = "MNIST" if len(missing) == len(FILES) else f"A part of MNIST ({', '.join(missing)})"
         raise DataError(
-            f"MNIST is not in {folder} and could not be downloaded ({_reason(error)}): place "
-            f"{', '.join(FILES)} there, each as it is or with .gz, or name a folder that has them in LABKIT_MNIST, "
+            f"{what} is not in {folder} and could not be downloaded ({_reason(error)}): place "
+            f"{', '.join(missing)} there, each as it is or with .gz, or name a folder that has them in LABKIT_MNIST, "
             "or use --data digits"
         ) from error
 

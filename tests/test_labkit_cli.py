@@ -162,10 +162,13 @@ def test_plot_writes_the_figures(run, runs, tmp_path: Path) -> None:
         (["run", "layers/one_relu", "--data", "digits"], "give widths such as (784, 5, 10)"),
         (["show", "nothing.safetensors"], "there is no recording nothing.safetensors"),
         (["plot", "nothing.safetensors"], "there is no recording nothing.safetensors"),
+        (["run", "vanishing/relu", "--out", "taken"], "taken cannot be made a folder (File exists): choose another"),
+        (["reproduce", "--data", "digits", "--out", "taken"], "taken cannot be made a folder (File exists)"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(run, arguments: list[str], words: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("a file where the folder should be")
     done = run(*arguments)
     assert done.exit_code == 1
     assert words in done.output

@@ -145,8 +145,8 @@ plots.losses([half, one, two])
 plots.gradient_sizes([half, one, two])
 
 # %% [markdown] fixed="gains_text"
-# Look at the second figure: mean |dloss/dW| of each layer. Ten layers that multiply by 1/2 or 2, and yet the curves of
-# the hidden layers lie on top of one another? Measure both.
+# Look at the second figure: mean |dloss/dW| of each layer. Ten layers that multiply by 1/2 or 2, and yet
+# each network's curve lies at nearly the same height in the tiles of all hidden layers behind the first? Measure both.
 #
 # The first layer sees images and the last has ten units, so use the eight **inner** gains, `[1:-1]` of what
 # `backward_gain` gives, and their geometric mean (`np.exp(np.mean(np.log(...)))`). Give three dictionaries with the
@@ -405,8 +405,8 @@ plots.losses([clipped, mended])
 # 2. *Scale of the weights:* removes the cause, in both directions; it holds at the start only.
 # 3. *Normalisation* makes the gain independent of the scale of the weights (the same with 1/2 and with 2): near 1 for
 #    layer, near 1.5 for batch normalisation of ReLU layers, so that very deep ones explode mildly.
-# 4. *Residual connections* add 1 to the gain: 1.5 instead of 1/2, so nothing vanishes, but 3 instead of 2: against
-#    exploding they make it worse and need normalisation or smaller weights.
+# 4. *Residual connections* add 1 to the gain, or somewhat more: 1.5 to 2 instead of 1/2, so nothing vanishes, but 3 to 4
+#    instead of 2: against exploding they make it worse and need normalisation or smaller weights.
 ### END SOLUTION
 
 # %% [markdown] fixed="audit_text"

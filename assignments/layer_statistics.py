@@ -171,8 +171,9 @@ for run in labkit.train_many(longer_steps, progress=False):
 #    to 1/2 everywhere; accuracy only counts on which side of 1/2 it lies, so it may be 0.5 or 0.8 by the draw, while
 #    the loss stays put (0.654 and 0.533 are two such draws). The loss, or both, tell; on balanced points 1/2 is chance.
 # 2. *Activation and depth, by the ratios:* with ReLU it is about 1, and most runs come to a loss of 0.15 to 0.3 and
-#    above 0.95 (one whose units die stays behind). With one sigmoid layer it is 5 to 20, which is its slope of at most
-#    1/4 and the weights behind it; with three it is hundreds, for each layer takes its factor: there gradients vanish.
+#    above 0.95 (one whose units die stays behind). With one sigmoid layer it is about 14 (over
+#    seeds 1 to 65), which is its slope of at most 1/4 and the weights behind it; with three it is hundreds (10 to
+#    1,600), for each layer takes its factor: there gradients vanish.
 # 3. *And yet both learn:* with steps ten times as long (or ten times the epochs) they usually come above 0.95, three
 #    layers included. Adam divides the size of the gradient out, so that a ratio of hundreds makes the first layer's
 #    gradient small and not its steps: 100 epochs with short steps were too few. That gradients vanish is true, and it
@@ -458,8 +459,8 @@ plots.bands(several)
 #    the mean is small, and too small where the mean is large (fc_5 of the sigmoid network); it is 0 for equal
 #    gradients. The mean of absolute values is 0 only if every gradient is; a good choice (as is the norm).
 # 3. *The claims, with numbers, and their limits:* the orders of magnitude usually hold (sigmoid about 0.001 to 0.01,
-#    tanh about 0.01 to 0.1), but over seeds the size at the start varies by a factor of 5 to 30 and more (spread), so
-#    one run proves little.
+#    tanh about 0.01 to 0.1), but over seeds the size at the start varies by a factor of 8 to 50 and more (spread),
+#    so one run proves little.
 # 4. *Similar at every epoch:* the signed means are all near 0 and so look alike; what changes can be seen in the mean
 #    of absolute values (late_over_early). The gradient of a mini-batch does not vanish with that of the whole loss. And
 #    RMSprop divides by the root of the running mean square: the update stays nearly the same whatever the gradient.

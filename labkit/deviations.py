@@ -298,12 +298,14 @@ def misplaced_share(counts: NDArray[Any], low: Floats, high: Floats, values: Flo
     bins, ordered = counts.shape[1], np.sort(values, axis=-1)
     below = np.cumsum(counts, axis=-1)
     found: Floats = np.abs(below[:, -1] - ordered.shape[1]) / ordered.shape[1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        edges = np.linspace(low, high, bins + 1, axis=-1)[:, 1:-1]
+        lower, upper = edges - room[:, None], edges + room[:, None]
     for row, mine in enumerate(ordered):
         if not -np.inf < low[row] <= high[row] < np.inf:
             found[row] = np.inf  # numbers have no place among edges that are none
             continue
-        edges = np.linspace(low[row], high[row], bins + 1)[1:-1]
-        least, most = mine.searchsorted(edges - room[row]), mine.searchsorted(edges + room[row], side="right")
+        least, most = mine.searchsorted(lower[row]), mine.searchsorted(upper[row], side="right")
         wrong = np.maximum(least - below[row, :-1], below[row, :-1] - most).max() / len(mine)
         found[row] = max(found[row], wrong)
     return found

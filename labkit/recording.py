@@ -253,7 +253,7 @@ def _digest(before: str, *parts: str | Array) -> str:
             sha.update(part.encode())
         else:
             sha.update(f"{part.dtype.str}{part.shape}".encode())
-            sha.update(np.ascontiguousarray(part).tobytes())
+            sha.update(np.ascontiguousarray(part).reshape(-1).data)
     return sha.hexdigest()
 
 

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,7 +30,7 @@ Ints = NDArray[np.int64]
 Layers = list[tuple[Floats, Floats]]  # weights (..., outputs, inputs) and biases (..., outputs), input side first
 
 _SD = STATISTICS.index("sd")
-BLOCK_BYTES = 128 * 2**20  # of gradients and weights that wait for their statistics
+BLOCK_BYTES = 4 * 2**20  # of gradients and weights that wait for their statistics: these find them in the cache
 FLAT = 0.05  # an activation is saturated within this share of its range from a bound
 ZERO = 1e-5  # of a layer's sd, the largest so far: what is smaller may be 0 in float32
 ROOM = 1e-4  # of the spread of what is compared with a bound: float32 may find it on the other side
@@ -147,8 +147,11 @@ class Propagation(Protocol):
     def inputs(self, images: Floats) -> Floats:
         """The data (N, ...) in the shape in which they are taken."""
 
-    def __call__(self, parameters: Floats, images: Floats, labels: Ints, gradients: Floats, sides: Sides) -> Pass:
-        """Write the gradients of parameters (K, P); images (K, batch, ...) or, for all the same, (batch, ...)."""
+    def __call__(
+        self, parameters: Floats, images: Floats, labels: Ints, gradients: Floats, sides: Sides, sizes: Floats | None, /
+    ) -> Pass:
+        """Write the gradients of parameters (K, P); images (K, batch, ...) or, for all the same, (batch, ...), and
+        their norms (..., batch), where these are known."""
 
 
 class _ByHand:
@@ -160,9 +163,11 @@ class _ByHand:
     def inputs(self, images: Floats) -> Floats:
         return images.reshape(len(images), -1)
 
-    def __call__(self, parameters: Floats, images: Floats, labels: Ints, gradients: Floats, sides: Sides) -> Pass:
+    def __call__(
+        self, parameters: Floats, images: Floats, labels: Ints, gradients: Floats, sides: Sides, sizes: Floats | None
+    ) -> Pass:
         layers, slopes = (layers_of(flat, self.e.widths) for flat in (parameters, gradients))
-        loss, before, hidden, apart = _backpropagate(layers, images, labels, self.e, slopes, sides)
+        loss, before, hidden, apart = _backpropagate(layers, images, labels, self.e, slopes, sides, sizes)
         return Pass(loss, before[-1], before[:-1], hidden, np.zeros((len(parameters), 0)), apart)
 
 
@@ -198,6 +203,10 @@ class _Stretches:
         self.propagate = _propagation(e, recording.origin, dtype)
         inputs, self.labels = _data(e)
         self.images = self.propagate.inputs(inputs)
+        self.sizes: Floats = _sizes_of(e).astype(dtype)
+        self.taken = self.images[:0]  # room for a mini-batch's images
+        # sd of the gradients, the largest so far
+        self.spread: Floats = np.zeros((len(chosen), len(self.origin.layers)))
 
     def block(self, steps: int) -> dict[str, Floats]:
         """The next iterations' figures, (K, steps, ...) each."""
@@ -208,10 +217,10 @@ class _Stretches:
         apart = np.empty((*factors.shape, 2), own.dtype)
         parameters[0] = own
         for row in range(steps):
-            images, labels = self._batch()
+            images, labels, sizes = self._batch()
             turned = [(k, kink) for k, kinks in enumerate(self.turned) for kink in kinks if kink.row == self.done]
             sides = Sides(turned, self.together)
-            seen = self.propagate(parameters[row], images, labels, gradients[row], sides)
+            seen = self.propagate(parameters[row], images, labels, gradients[row], sides, sizes)
             losses[row] = seen.loss
             for k, kink in _kinks(seen.before, e, self.done):
                 self.kinks[k].append(kink)
@@ -220,18 +229,24 @@ class _Stretches:
             parameters[row + 1] = parameters[row] - self._change(gradients[row])
             self.done += 1
         self.parameters, self.last_gradient = parameters[-1], gradients[-1]
-        found = {"loss": losses, "clip_factor": factors, **_figures(parameters, gradients, LOUD * apart, self.origin)}
+        figures = _figures(parameters, gradients, LOUD * apart, self.spread, self.origin)
+        found = {"loss": losses, "clip_factor": factors, **figures}
         return {name: values.swapaxes(0, 1) for name, values in found.items()}
 
-    def _batch(self) -> tuple[Floats, Ints]:
-        """Images (K, batch, ...) and labels (K, batch) of the next iteration; those of one stretch, (batch, ...) and
-        (batch,), where all go side by side through the same."""
+    def _batch(self) -> tuple[Floats, Ints, Floats]:
+        """Images (K, batch, ...), labels and the images' norms (K, batch) of the next iteration; those of one stretch,
+        (batch, ...) and (batch,), where all go side by side through the same. The next batch overwrites the images."""
         at = (divmod(int(start) + self.done, self.e.iterations_per_epoch) for start in self.start)
         chosen = [_order(self.e, epoch)[batch] for epoch, batch in at]
         if len({len(indices) for indices in chosen}) > 1:
             raise RecordingError("these stretches have mini-batches of different sizes: replay them one by one")
         indices = np.stack(chosen) if (self.start != self.start[0]).any() else chosen[0]
-        return self.images[indices].astype(self.parameters.dtype, copy=False), self.labels[indices]
+        shape = (*indices.shape, *self.images.shape[1:])
+        if self.taken.shape != shape:
+            self.taken = np.empty(shape, self.images.dtype)
+        # in any mode but "raise" numpy needs no copy besides
+        images = np.take(self.images, indices, axis=0, out=self.taken, mode="clip")
+        return images.astype(self.parameters.dtype, copy=False), self.labels[indices], self.sizes[indices]
 
     def _change(self, g: Floats) -> Floats:
         """(K, P) what the optimiser's next step takes off the parameters; see `labkit.optimizers` for the sources."""
@@ -256,16 +271,19 @@ class _Stretches:
         return change
 
 
-def _figures(parameters: Floats, gradients: Floats, least: Floats, origin: Origin) -> dict[str, Floats]:
+def _figures(parameters: Floats, gradients: Floats, least: Floats, spread: Floats, origin: Origin) -> dict[str, Floats]:
     """The figures of `steps` iterations, (steps, K, L, ...) each, from rows (steps + 1, K, P) and (steps, K, P), with
-    the least sizes (steps, K, L, 2) for which the gradients of weights and biases are taken."""
+    the least sizes (steps, K, L, 2) for which the gradients of weights and biases are taken. `spread` (K, L), the
+    largest sd of a gradient so far, is brought up to date."""
     columns: dict[str, list[Floats]] = {}
     pairs = zip(matrices_of(parameters, origin), matrices_of(gradients, origin), strict=True)
     for layer, ((w, b), (g, d)) in enumerate(pairs):
         taken, none = statistics(g), np.zeros(g.shape[:-1])
+        largest = np.maximum.accumulate(np.maximum(taken[..., _SD], spread[:, layer]), axis=0)
+        spread[:, layer] = largest[-1]
         found = {
             "gradient": taken,
-            "zero_most": _nearly_zero(g, np.maximum.accumulate(taken[..., _SD], axis=0)),
+            "zero_most": _nearly_zero(g, largest),
             "update_norm": _norm(w[1:] - w[:-1]),
             "weight_norm": _norm(w[:-1]),
             "weight_dot_gradient": _dot(w[:-1], g),
@@ -315,7 +333,7 @@ def probe(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         gradients = np.empty_like(parameters)
         sides = Sides([(k, kink) for k, kinks in enumerate(turned) for kink in kinks], bool(shake))
-        seen = propagate(parameters, images, labels, gradients, sides)
+        seen = propagate(parameters, images, labels, gradients, sides, None)
         kinks: list[list[Kink]] = [[] for _ in checkpoints]
         for k, kink in _kinks(seen.before, e, 0):
             kinks[k].append(kink)
@@ -397,14 +415,49 @@ def forward(
     batch), and the logarithms of the classes' probabilities (..., classes, batch), for images (..., batch, inputs)."""
     inputs, before = [images.swapaxes(-1, -2)], []
     for index, (weights, biases) in enumerate(layers):
-        before.append(weights @ inputs[-1] + biases[..., None])
+        z = weights @ inputs[-1] if index else _of_images(weights, images)
+        before.append(np.add(z, biases[..., None], order="C"))
         for k, kink in sides.turned:
             if kink.layer == index:
                 before[-1][k, kink.unit, kink.image] *= -1
         if sides.together and e.activation in KINKED and index < len(layers) - 1:
             before[-1] = on_side_of(before[-1][:1], before[-1])
-        inputs.append(theory.value(e.activation, before[-1], e.slope).astype(weights.dtype, copy=False))
+        inputs.append(_activated(before[-1], e))
     return inputs[:-1], before, _log_softmax(_logits(before[-1]))
+
+
+def _of_images(weights: Floats, images: Floats) -> Floats:
+    """Weights (..., outputs, inputs) times images (..., batch, inputs), (..., outputs, batch).
+
+    Images lie in rows, and it is they that should come first in the product; where all networks see the same ones,
+    it is one product.
+    """
+    if images.ndim < weights.ndim:
+        together: Floats = weights.reshape(-1, weights.shape[-1]) @ images.T
+        return together.reshape(*weights.shape[:-1], len(images))
+    return (images @ weights.swapaxes(-1, -2)).swapaxes(-1, -2)
+
+
+def _by_images(d: Floats, images: Floats, into: Floats) -> None:
+    """What comes back (..., outputs, batch) times images (..., batch, inputs)."""
+    if images.ndim < d.ndim:
+        into[...] = (d.reshape(-1, len(images)) @ images).reshape(into.shape)
+    else:
+        np.matmul(d, images, out=into)
+
+
+def _activated(z: Floats, e: Experiment) -> Floats:
+    if e.activation == "relu":  # as below, without a detour through float64
+        return np.maximum(z, 0)
+    found: Floats = theory.value(e.activation, z, e.slope).astype(z.dtype, copy=False)
+    return found
+
+
+def _slope(z: Floats, e: Experiment) -> Floats:
+    if e.activation == "relu":
+        return z > 0
+    found: Floats = theory.slope(e.activation, z, e.slope).astype(z.dtype, copy=False)
+    return found
 
 
 def backpropagate(
@@ -424,26 +477,30 @@ def _backpropagate(
     e: Experiment,
     gradients: Layers,
     sides: Sides = SIDES,
+    sizes: Floats | None = None,
 ) -> tuple[Floats, list[Floats], list[Floats], Floats]:
     """Write the gradients; give the loss, what comes out of each layer before the activation, and behind it, and the
-    sizes (..., L, 2) of the images' own gradients."""
+    sizes (..., L, 2) of the images' own gradients. `sizes` are the images' norms, where they are known."""
     inputs, before, log_p = forward(layers, images, e, sides)
     shape = (*log_p.shape[:-2], 1, log_p.shape[-1])
     known = np.broadcast_to(labels[..., None, :], shape)
     d = np.exp(log_p)
-    np.put_along_axis(d, known, np.take_along_axis(d, known, axis=-2) - 1, axis=-2)
+    d -= known == np.arange(log_p.shape[-2])[:, None]
     d = d[..., -before[-1].shape[-2] :, :] / log_p.shape[-1]
     apart = np.empty((*d.shape[:-2], len(layers), 2), d.dtype)
     share = 1 + UNSURE / (d.shape[-1] * np.maximum(_norms(d), _LEAST_ERROR))
     for index in reversed(range(len(layers))):
         one = share * _norms(d)
-        apart[..., index, 0] = (one * _norms(inputs[index])).sum(axis=-1)
+        entering = sizes if index == 0 and sizes is not None else _norms(inputs[index])
+        apart[..., index, 0] = (one * entering).sum(axis=-1)
         apart[..., index, 1] = one.sum(axis=-1)
-        np.matmul(d, inputs[index].swapaxes(-1, -2), out=gradients[index][0])
+        if index:
+            np.matmul(d, inputs[index].swapaxes(-1, -2), out=gradients[index][0])
+        else:
+            _by_images(d, images, gradients[0][0])
         np.sum(d, axis=-1, out=gradients[index][1])
         if index:
-            slope = theory.slope(e.activation, before[index - 1], e.slope).astype(d.dtype, copy=False)
-            d = (layers[index][0].swapaxes(-1, -2) @ d) * slope
+            d = (layers[index][0].swapaxes(-1, -2) @ d) * _slope(before[index - 1], e)
     return -np.take_along_axis(log_p, known, axis=-2).mean(axis=(-1, -2)), before, inputs[1:], apart
 
 
@@ -467,7 +524,10 @@ def _kinks(before: list[Floats], e: Experiment, row: int) -> list[tuple[int, Kin
     for layer, z in enumerate(before):
         size = np.abs(z)
         scale = size.mean(axis=-1, keepdims=True)
-        near = np.argwhere((size < BESIDE * scale) & (size > 0) & (scale < np.inf))
+        beside = size < BESIDE * scale
+        if not beside.any():
+            continue
+        near = np.argwhere(beside & (size > 0) & (scale < np.inf))
         found += [(k, Kink(row, layer, unit, image)) for k, unit, image in near[:MOST_BESIDE].tolist()]
     return found
 
@@ -475,17 +535,19 @@ def _kinks(before: list[Floats], e: Experiment, row: int) -> list[tuple[int, Kin
 def statistics(values: Floats) -> Floats:
     """(..., n) to (..., S) statistics in STATISTICS order, in float64."""
     n = values.shape[-1]
-    size, mean = np.abs(values), values.mean(axis=-1, dtype=np.float64)
+    size = np.abs(values)
+    mean, norm = values.mean(axis=-1, dtype=np.float64), _norm(values)
     found = {
         "mean": mean,
         "abs_mean": size.mean(axis=-1, dtype=np.float64),
-        "sd": _norm(values - mean[..., None].astype(values.dtype)) / np.sqrt(n),
-        "norm": _norm(values),
+        "sd": _norm(np.subtract(values, mean[..., None].astype(values.dtype))) / np.sqrt(n),
+        "norm": norm,
         "abs_max": size.max(axis=-1),
-        "zero_share": 1 - np.count_nonzero(values, axis=-1) / n,
-        "nonfinite": np.count_nonzero(~np.isfinite(values), axis=-1),
+        "zero_share": np.count_nonzero(size == 0, axis=-1) / n,
+        # a sum of squares is finite only where everything is
+        "nonfinite": 0 if np.isfinite(norm).all() else np.count_nonzero(~np.isfinite(values), axis=-1),
     }
-    return np.stack([found[name] for name in STATISTICS], axis=-1).astype(np.float64)
+    return np.stack(np.broadcast_arrays(*(found[name] for name in STATISTICS)), axis=-1).astype(np.float64)
 
 
 def _nearly_zero(values: Floats, spread: Floats) -> Floats:
@@ -518,8 +580,8 @@ def has_network_of(recording: Recording, e: Experiment) -> bool:
 
 def matrices_of(flat: Floats, origin: Origin) -> list[tuple[Floats, Floats | None]]:
     """Weights (..., n) and biases (..., m) of each layer as views of rows (..., P) in a checkpoint's order."""
-    ends = np.cumsum([math.prod(shape) for _, shape in origin.parameters])[:-1]
-    parts = dict(zip((name for name, _ in origin.parameters), np.split(flat, ends, axis=-1), strict=True))
+    found = _split(flat, [math.prod(shape) for _, shape in origin.parameters])
+    parts = dict(zip((name for name, _ in origin.parameters), found, strict=True))
     names = [name for name, _ in origin.parameters[: len(origin.layers)]]
     return [(parts[name], parts.get(name.removesuffix("weight") + "bias")) for name in names]
 
@@ -528,9 +590,15 @@ def layers_of(flat: Floats, widths: Sequence[int]) -> Layers:
     """Weights and biases of each layer as views of rows (..., P) in a checkpoint's order."""
     shapes = [(fan_out, fan_in) for fan_in, fan_out in pairwise(widths)]
     sizes = [a * b for a, b in shapes] + [a for a, _ in shapes]
-    parts = np.split(flat, np.cumsum(sizes)[:-1], axis=-1)
+    parts = _split(flat, sizes)
     matrices = [part.reshape(*flat.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=False)]
     return list(zip(matrices, parts[len(shapes) :], strict=True))
+
+
+def _split(flat: Floats, sizes: Sequence[int]) -> list[Floats]:
+    """Views of rows (..., P), so many columns each."""
+    ends = list(accumulate(sizes, initial=0))
+    return [flat[..., start:end] for start, end in pairwise(ends)]
 
 
 def moments_of(e: Experiment) -> tuple[str, ...]:
@@ -558,26 +626,26 @@ def _norm(values: Floats) -> Floats:
 
 
 def _dot(a: Floats, b: Floats) -> Floats:
-    found: Floats = np.einsum("...i,...i->...", a, b)
+    found: Floats = np.matmul(a[..., None, :], b[..., :, None])[..., 0, 0]
     return found
 
 
 def _clip(gradients: Floats, e: Experiment, origin: Origin) -> Floats:
     """Clip rows of gradients (K, P) as the experiment has it, in place; (K, L) what it made of each layer's norm."""
-    layers = [w for w, _ in matrices_of(gradients, origin)]
-    ones = np.ones((len(gradients), len(layers)), gradients.dtype)
+    ones = np.ones((len(gradients), len(origin.layers)), gradients.dtype)
     if e.clip_norm is not None:
         factor: Floats = np.minimum(1, e.clip_norm / (_norm(gradients) + 1e-6)).astype(gradients.dtype)
         gradients *= factor[:, None]
         return ones * factor[:, None]
     if e.clip_each is not None:
         sizes = [math.prod(shape) for _, shape in origin.parameters]
-        parts = np.split(gradients, np.cumsum(sizes)[:-1], axis=-1)
+        parts = _split(gradients, sizes)
         factors = [np.minimum(1, e.clip_each / (_norm(part) + 1e-6)).astype(gradients.dtype) for part in parts]
         for part, factor in zip(parts, factors, strict=True):
             part *= factor[:, None]
-        return np.stack(factors[: len(layers)], axis=-1)
+        return np.stack(factors[: len(origin.layers)], axis=-1)
     if e.clip_value is not None:
+        layers = [w for w, _ in matrices_of(gradients, origin)]
         before = [_norm(w) for w in layers]
         np.clip(gradients, -e.clip_value, e.clip_value, out=gradients)
         return np.nan_to_num(np.stack([_norm(w) / n for w, n in zip(layers, before, strict=True)], axis=-1), nan=1.0)
@@ -587,6 +655,15 @@ def _clip(gradients: Floats, e: Experiment, origin: Origin) -> Floats:
 def _data(e: Experiment) -> tuple[Floats, Ints]:
     drawn = data.shared(data.which(e))
     return drawn.inputs, drawn.labels
+
+
+@lru_cache(maxsize=8)
+def _sizes_of(e: Experiment) -> Floats:
+    """(N,) the norms of the data."""
+    inputs, _ = _data(e)
+    rows = inputs.reshape(len(inputs), -1)
+    found: Floats = np.sqrt(np.einsum("iu,iu->i", rows, rows))
+    return found
 
 
 @lru_cache(maxsize=128)

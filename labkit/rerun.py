@@ -29,7 +29,9 @@ class ByAutograd:
     def inputs(self, images: Floats) -> Floats:
         return images
 
-    def __call__(self, parameters: Floats, images: Floats, labels: Ints, gradients: Floats, sides: Sides) -> Pass:
+    def __call__(
+        self, parameters: Floats, images: Floats, labels: Ints, gradients: Floats, sides: Sides, _sizes: Floats | None
+    ) -> Pass:
         passes: list[Pass] = []
         for k, row in enumerate(parameters):
             x, y = (images[k], labels[k]) if labels.ndim > 1 else (images, labels)

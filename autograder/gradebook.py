@@ -81,9 +81,13 @@ def scores(course: Path, assignment: str) -> list[StudentScore]:
 
 def recorded(course: Path, assignment: str) -> set[str]:
     """The students whose submissions the gradebook has; `GradebookError` without the assignment."""
+    from nbgrader.api import SubmittedAssignment
+
     with _open(course) as gradebook:
-        _assignment(gradebook, assignment)
-        return {submission.student_id for submission in gradebook.assignment_submissions(assignment)}
+        found = gradebook.db.query(SubmittedAssignment.student_id).filter_by(
+            assignment_id=_assignment(gradebook, assignment).id
+        )
+        return {student for (student,) in found}
 
 
 def max_scores(course: Path, assignment: str) -> dict[str, float]:

@@ -98,21 +98,19 @@ class KeptGradebook(Gradebook):  # type: ignore[misc]
         """A student's grades or comments in a notebook, by their cells' names, for as long as the session lasts."""
         asked = self.db().info
         if (kind, notebook, assignment, student) not in asked:
-            found = (
-                self.db.query(api.BaseCell.name, kind)
-                .join(kind, api.BaseCell.id == kind.cell_id)
-                .join(api.SubmittedNotebook, api.SubmittedNotebook.id == kind.notebook_id)
-                .join(api.Notebook, api.Notebook.id == api.SubmittedNotebook.notebook_id)
-                .join(api.SubmittedAssignment, api.SubmittedAssignment.id == api.SubmittedNotebook.assignment_id)
-                .join(api.Assignment, api.Assignment.id == api.SubmittedAssignment.assignment_id)
-                .filter(
-                    api.Notebook.name == notebook,
-                    api.Assignment.name == assignment,
-                    api.SubmittedAssignment.student_id == student,
-                )
-            )
-            asked[kind, notebook, assignment, student] = dict(map(tuple, found))
+            asked[kind, notebook, assignment, student] = self._rows(kind, notebook, assignment, student)
         return asked[kind, notebook, assignment, student]
+
+    def _rows(self, kind: Any, notebook: str, assignment: str, student: str) -> dict[str, Any]:
+        try:
+            mine = self.find_submission_notebook(notebook, assignment, student)
+        except api.MissingEntry:
+            return {}
+        cells = self.db.query(api.BaseCell.id, api.BaseCell.name).filter_by(notebook_id=mine.notebook_id)
+        names = dict(map(tuple, cells))
+        # the only index over these tables begins with the cell: without it the whole class's rows would be read
+        found = self.db.query(kind).filter(kind.cell_id.in_(names), kind.notebook_id == mine.id)
+        return {names[one.cell_id]: one for one in found}
 
 
 class PlainExporter(NotebookExporter):

@@ -30,7 +30,7 @@ SETTINGS = ("alternatives", "fonts", "group", "ld.so.cache", "ld.so.conf", "ld.s
             "nsswitch.conf", "passwd", "timezone")  # fmt: skip
 FACTS = ("cpuinfo", "meminfo", "stat", "sys/kernel", "sys/vm", "filesystems", "version")  # of /proc, where it is shared
 DEVICES = ("null", "zero", "full", "random", "urandom")
-EMPTY = ("/tmp", "/var/tmp", "/dev/shm", "/run/user")
+EMPTY = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 SOLUTIONS = "_assignments"  # in an installed package: sources with what students must not see
 ROOM = "size=1g,mode=1777"  # of the folders in memory
 FIRST_USER, USERS = 61_000, 4_000  # free for us on Debian and its like, above those of adduser

@@ -165,6 +165,21 @@ a, b = socket.socketpair(); a.send(b'x'); print(b.recv(1))
     assert found == "b'x'\n"
 
 
+@pytest.mark.skipif(not os.access("/run", os.W_OK), reason="only root can let a service listen in /run")
+def test_is_no_service_of_the_machine_within_reach(nursery, room):
+    """Docker's socket would be the whole machine to a grader who may use it; Slurm's and munge's lie there, too."""
+    with tempfile.TemporaryDirectory(dir="/run") as folder, socket.socket(socket.AF_UNIX) as service:
+        Path(folder).chmod(0o755)
+        service.bind(f"{folder}/service")
+        Path(f"{folder}/service").chmod(0o777)
+        service.listen()
+        service.setblocking(False)
+        knocks = f"import socket; socket.socket(socket.AF_UNIX).connect({f'{folder}/service'!r})"
+        said(nursery, new_place(room), knocks)
+        with pytest.raises(BlockingIOError):
+            service.accept()
+
+
 def test_are_other_processes_out_of_reach(nursery, room):
     bystander = subprocess.Popen(["sleep", "30"], env={"KEY": CANARY})
     try:

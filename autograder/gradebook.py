@@ -4,11 +4,13 @@ Marks are written by nbgrader itself, from notebooks that `preprocessors` filled
 penalties in the gradebook stay what they are.
 """
 
+import math
 import os
 import re
 import sys
 import sysconfig
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -72,11 +74,72 @@ def settings(course: Path) -> Any:
 
 
 def scores(course: Path, assignment: str) -> list[StudentScore]:
-    """Every submission's marks, by student; `GradebookError` when the assignment is not in the gradebook."""
+    """Every submission's marks, by student; `GradebookError` when the assignment is not in the gradebook.
+
+    Asked for the whole class at once: nbgrader's own properties ask the database again for every figure of every
+    student, and some of them look through everybody's.
+    """
+    from nbgrader import api
+
     with _open(course) as gradebook:
-        _assignment(gradebook, assignment)
-        found = gradebook.assignment_submissions(assignment)
-        return sorted((_student(submission) for submission in found), key=lambda one: one.student)
+        which = _assignment(gradebook, assignment)
+        of_class = gradebook.db.query(api.SubmittedAssignment.student_id).filter_by(assignment_id=which.id)
+        notebooks = of_class.join(
+            api.SubmittedNotebook, api.SubmittedNotebook.assignment_id == api.SubmittedAssignment.id
+        )
+        penalties: dict[str, float] = {}
+        for student, penalty in notebooks.add_columns(api.SubmittedNotebook.late_submission_penalty):
+            penalties[student] = penalties.get(student, 0.0) + float(penalty or 0)
+        cells, comments = _cells_of(notebooks), _comments_of(notebooks)
+        return [
+            StudentScore(
+                student,
+                math.fsum(cell.score for cell in cells[student].values()),
+                float(which.max_score),
+                penalties.get(student, 0.0),
+                cells[student],
+                comments[student],
+            )
+            for (student,) in sorted(of_class)
+        ]
+
+
+def _cells_of(notebooks: Any) -> dict[str, dict[str, CellScore]]:
+    """Every graded cell of the students of a query over submitted notebooks."""
+    from nbgrader import api
+
+    test = api.GradeCell.__table__
+    rows = (
+        notebooks.join(api.Grade, api.Grade.notebook_id == api.SubmittedNotebook.id)
+        .join(api.BaseCell.__table__, api.BaseCell.__table__.c.id == api.Grade.cell_id)
+        .outerjoin(test, test.c.id == api.Grade.cell_id)
+        .add_columns(api.BaseCell.__table__.c.name, api.BaseCell.__table__.c.type, test.c.cell_type)
+        .add_columns(api.Grade.score, api.Grade.max_score, api.Grade.auto_score, api.Grade.manual_score)
+        .add_columns(api.Grade.needs_manual_grade)
+    )
+    found: dict[str, dict[str, CellScore]] = defaultdict(dict)
+    for student, name, type_, cell_type, score, most, auto, manual, needs in rows:
+        written: Literal["test", "essay"] = "essay" if cell_type == "markdown" else "test"
+        kind: Literal["test", "essay", "task"] = "task" if type_ == "TaskCell" else written
+        found[student][name] = CellScore(kind, float(score), float(most), auto, manual, bool(needs))
+    return found
+
+
+def _comments_of(notebooks: Any) -> dict[str, dict[str, str]]:
+    """What persons wrote about each answer of these students."""
+    from nbgrader import api
+
+    cell = api.BaseCell.__table__
+    rows = (
+        notebooks.join(api.Comment, api.Comment.notebook_id == api.SubmittedNotebook.id)
+        .join(cell, cell.c.id == api.Comment.cell_id)
+        .add_columns(cell.c.name, api.Comment.manual_comment)
+    )
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for student, name, said in rows:
+        if said:
+            found[student][name] = str(said)
+    return found
 
 
 def recorded(course: Path, assignment: str) -> set[str]:
@@ -112,33 +175,6 @@ def _assignment(gradebook: Any, assignment: str) -> Any:
             f"the gradebook has no assignment {assignment} (it has: {known}): release it "
             f"first with `nbgrader generate_assignment {assignment}`"
         ) from None
-
-
-def _student(submission: Any) -> StudentScore:
-    cells = {grade.name: _cell(grade) for notebook in submission.notebooks for grade in notebook.grades}
-    written = [comment for notebook in submission.notebooks for comment in notebook.comments if comment.manual_comment]
-    return StudentScore(
-        submission.student_id,
-        float(submission.score),
-        float(submission.max_score),
-        float(submission.late_submission_penalty or 0),
-        cells,
-        {comment.name: str(comment.manual_comment) for comment in written},
-    )
-
-
-def _cell(grade: Any) -> CellScore:
-    kinds: dict[str, Literal["test", "essay", "task"]] = {"TaskCell": "task"}
-    written = grade.cell.type == "TaskCell" or grade.cell.cell_type == "markdown"
-    kind = kinds.get(grade.cell.type, "essay" if written else "test")
-    return CellScore(
-        kind,
-        float(grade.score),
-        float(grade.max_score),
-        grade.auto_score,
-        grade.manual_score,
-        bool(grade.needs_manual_grade),
-    )
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def test_a_long_timeline_says_what_it_leaves_out():
     figure = plots.timeline(timeline)
     caption = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
     assert "The last 120 of 200 steps." in caption
-    assert "40 variables that changed less often are left out." in caption
+    assert "Left out: 40 variables that changed less often." in caption
 
 
 @pytest.mark.parametrize(

@@ -558,7 +558,7 @@ def test_does_the_command_show_and_write_what_the_library_finds(course, tmp_path
     arguments = ["similarity", LAB, "--course", course, "--csv", tmp_path / "a.csv", "--html", tmp_path / "a.html"]
     shown = CliRunner().invoke(main, list(map(str, arguments)))
     assert shown.exit_code == 0, shown.output
-    for said in ("No verdict", "ada, bela[bold]", "100%", "1 pairs of 2 submissions", "a.csv", "a.html"):
+    for said in ("No verdict", "ada, bela[bold]", "100%", "1 pair of 2 submissions", "a.csv", "a.html"):
         assert said in shown.output
     assert (tmp_path / "a.csv").is_file()
     assert (tmp_path / "a.html").is_file()

@@ -30,7 +30,8 @@ test: setup ## the tests, but for those marked slow: whole classes, a whole cour
 	$(BIN)/pytest --numprocesses auto $(PARALLEL) -m "not slow"
 
 test-slow: setup ## the tests that `make test` leaves out
-	$(BIN)/pytest --numprocesses auto $(PARALLEL) -m "slow and not browser"
+	@# one process more than there are cores: jobs on a cluster mostly wait
+	$(BIN)/pytest --numprocesses $$(( $$(nproc 2>/dev/null || echo 2) + 1 )) $(PARALLEL) -m "slow and not browser"
 	$(BIN)/pytest tests/browser -m slow
 
 test-browser: setup ## JupyterLab and formgrader as people use them; screenshots in build/screenshots

@@ -257,22 +257,17 @@ def other(x):
 """
 
 
-def test_is_an_untouched_answer_called_not_answered(tmp_path):
-    from IPython.core.interactiveshell import InteractiveShell
-
-    try:
-        shell = InteractiveShell.instance(user_ns={"__name__": "__main__"})
-        shell.run_cell(BLANKS)
-        evidence = live_evidence(shell.user_ns, tmp_path)
-        with pytest.raises(Missing) as raised:
-            evidence.call("blank", 1)
-        assert (raised.value.found, raised.value.help) == ("blank is not answered yet", "")
-        for name, words in (("calls_it", "raise NotImplementedError()"), ("other", 'NotImplementedError("no such')):
-            with pytest.raises(Failed, match="raised NotImplementedError") as raised:
-                evidence.call(name, 1)
-            assert words in raised.value.help
-    finally:
-        InteractiveShell.clear_instance()
+def test_is_an_untouched_answer_called_not_answered(ipython, tmp_path):
+    shell = ipython()
+    shell.run_cell(BLANKS)
+    evidence = live_evidence(shell.user_ns, tmp_path)
+    with pytest.raises(Missing) as raised:
+        evidence.call("blank", 1)
+    assert (raised.value.found, raised.value.help) == ("blank is not answered yet", "")
+    for name, words in (("calls_it", "raise NotImplementedError()"), ("other", 'NotImplementedError("no such')):
+        with pytest.raises(Failed, match="raised NotImplementedError") as raised:
+            evidence.call(name, 1)
+        assert words in raised.value.help
 
 
 def test_is_an_object_only_named(evidence):

@@ -473,7 +473,12 @@ def test_are_maps_compared_by_their_networks(course):
         hand_in_map(course, who, found)
     found = listed(course)
     assert set(found) == {("ada", "bela"), ("ada", "dana"), ("bela", "dana"), ("chidi", "dana")}
-    assert found["ada", "bela"].said[0] == "100% of the networks are the same: map_tanh.safetensors"
+    # a header's fields may be written in another order, and then the same map is another file
+    whole = (
+        "100% of the networks are the same: map_tanh.safetensors",
+        "the same file, byte for byte: map_tanh.safetensors",
+    )
+    assert found["ada", "bela"].said[0] in whole
     assert "recordings of both have the same seed" in " ".join(found["chidi", "dana"].said)
     assert found["ada", "dana"].said == ("33% of the networks are the same: map_tanh.safetensors",)
     assert found["chidi", "dana"].recordings == pytest.approx(2 / 3)

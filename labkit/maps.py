@@ -149,9 +149,10 @@ class Map:
     def save(self, path: Path | str) -> Path:
         """Write the map whole or not at all."""
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ARRAYS}
-        metadata = {"labkit_map": self._header(), "digest": self.digest}
+        # one entry: safetensors writes several in another order each time, and a map has one file
+        about = json.dumps({**json.loads(self._header()), "digest": self.digest}, sort_keys=True)
         try:
-            return write_whole(path, serialise(arrays, metadata=metadata))
+            return write_whole(path, serialise(arrays, metadata={"labkit_map": about}))
         except OSError as error:
             raise RecordingError(f"{path} could not be written ({error.strerror}): choose another folder") from error
 
@@ -193,7 +194,8 @@ def _header(content: bytes, path: str) -> tuple[dict[str, Any], str]:
     try:
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + min(length, 10 * 2**20)])["__metadata__"]
-        header, digest = json.loads(metadata["labkit_map"]), str(metadata["digest"])
+        header = json.loads(metadata["labkit_map"])
+        digest = str(header["digest"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise foreign from error
     if not isinstance(header, dict):

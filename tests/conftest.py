@@ -6,6 +6,7 @@ import os
 # than they compute, most of all when tests run side by side.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -110,7 +111,23 @@ def ipython(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     InteractiveShell.clear_instance()
     yield start
-    InteractiveShell.clear_instance()
+    _close_ipython()
+
+
+@pytest.fixture(autouse=True)
+def _no_ipython_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An IPython that a test leaves open would be the next tests' own."""
+    yield
+    assert not _close_ipython(), f"{request.node.name} left an IPython open: let it use the fixture ipython"
+
+
+def _close_ipython() -> bool:
+    """Close this process's IPython, whatever class it has; was there one?"""
+    module = sys.modules.get("IPython.core.interactiveshell")
+    shell = module.InteractiveShell._instance if module else None
+    if shell is not None:
+        type(shell).clear_instance()
+    return shell is not None
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,11 @@ def test_a_map_comes_back_as_it_was_saved(tmp_path):
         np.testing.assert_array_equal(getattr(again, name), getattr(one, name))
 
 
+def test_a_map_is_the_same_file_each_time_it_is_saved(tmp_path):
+    saved = {made().save(tmp_path / f"{k}.safetensors").read_bytes() for k in range(8)}
+    assert len(saved) == 1
+
+
 def altered(content):
     return content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
 

@@ -197,7 +197,7 @@ def test_does_the_bar_count_what_came_of_them():
 # what a student's own kernel notes
 
 
-def test_does_a_check_in_a_kernel_note_what_variables_were(tmp_path, monkeypatch):
+def test_does_a_check_in_a_kernel_note_what_variables_were(ipython, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     desk = shell.open_desk()
     desk.user_ns.update(student="ada", number=42, toy_lab=toy_lab)

@@ -44,6 +44,9 @@ c.KernelManager.transport_encryption = "auto"
 # feedback and formgrader's pages show what students' cells put out, and a script in there would run as the reader
 c.HTMLExporter.sanitize_html = True
 
+# formgrader shows whoever marks an essay the rubric of the source notebook in front of it; feedback does not have it
+c.HTMLExporter.preprocessors = ["autograder.rubrics.ShowRubrics"]
+
 # grading: first every released cell is put back in its place, so that a copied or deleted cell stops nothing
 c.Autograde.sanitize_preprocessors = [
     "autograder.preprocessors.MendCells",

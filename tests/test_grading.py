@@ -20,6 +20,7 @@ from autograder.checks import Failed, Question, check
 from autograder.gradebook import GradebookError
 from autograder.grading import GradingError
 from autograder.limits import Limits
+from autograder.rubrics import HEADING
 from autograder.submission import SubmissionError
 
 ALL = {"test_double": 3.0, "test_build": 2.0, "test_number": 1.0}
@@ -227,6 +228,7 @@ def test_does_every_page_of_feedback_appear(course, graded):
     assert {page.parent.parent.name for page in pages} == set(graded[0]) | others
     page = next(page for page in pages if page.parent.parent.name == "wrong-values").read_text()
     assert "does not hold yet" in page
+    assert not any(HEADING.strip("*") in page.read_text() for page in pages)
 
 
 @pytest.mark.slow

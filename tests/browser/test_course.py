@@ -14,6 +14,7 @@ from autograder import gradebook, results
 from autograder.cells import CODE_STUB
 from autograder.classroom import Lab, class_of
 from autograder.results import Result
+from autograder.rubrics import HEADING
 from browser.notebook import Cell, Notebook
 from browser.people import Instructor, Shoot, Student
 from browser.served import LAB, NOTEBOOK, Place, Server, me
@@ -199,20 +200,18 @@ def graded(submitted: Path, instructor: Instructor) -> Result:
 
 
 @pytest.fixture(scope="module")
-def rubric(pages: Open, served: Server, shoot: Shoot) -> str:
-    """What the instructor's own notebook says of the essay: formgrader shows the student's words alone."""
-    page = pages("instructor-lab")
-    page.goto(served.lab("instructor", f"source/{LAB}/{NOTEBOOK}"))
-    cell = Notebook(page, f"source/{LAB}/{NOTEBOOK}").on_page("figures")
-    cell.scroll_into_view_if_needed()
-    shoot(page, "31-rubric")
-    return cell.inner_text()
+def rubric(graded: Result, instructor: Instructor) -> str:
+    """What formgrader shows above the essay's answer."""
+    instructor.open_submission()
+    shown = instructor.page.locator(".cell").filter(has_text=HEADING.strip("*")).first
+    shown.scroll_into_view_if_needed()
+    instructor.shoot(instructor.page, "31-rubric")
+    return shown.inner_text()
 
 
 @pytest.fixture(scope="module")
-def marked(graded: Result, rubric: str, instructor: Instructor) -> gradebook.StudentScore:
+def marked(rubric: str, instructor: Instructor) -> gradebook.StudentScore:
     """The gradebook after a person marked an essay in formgrader, by the rubric."""
-    instructor.open_submission()
     instructor.mark("figures", POINTS, COMMENT)
     instructor.page.locator("#figures").scroll_into_view_if_needed()
     instructor.shoot(instructor.page, "32-formgrader-essay-marked")
@@ -296,9 +295,13 @@ def test_the_mark_is_what_the_checks_had_shown(graded: Result, answered: Noteboo
     assert graded.score == graded.max_score
 
 
-def test_the_rubric_stands_in_the_instructors_notebook(rubric: str, fetched: Notebook) -> None:
+def test_the_rubric_stands_above_the_answer_and_nowhere_with_the_student(
+    rubric: str, instructor: Instructor, fetched: Notebook
+) -> None:
     assert "Rubric (1 point each)." in rubric
     assert "Signed against absolute" in rubric
+    below = instructor.page.locator(".cell", has_text=HEADING.strip("*")).first.locator("xpath=following-sibling::*[1]")
+    expect(below.locator("#figures")).to_be_visible()
     assert not any("Rubric" in cell.source for cell in fetched.cells())
 
 
@@ -318,6 +321,7 @@ def test_the_student_reads_points_and_comment(
     page = student.feedback()
     expect(page.locator("body")).to_contain_text("36.5 / 48")
     expect(page.locator("body")).to_contain_text("Which of the two losses is it?")
+    assert HEADING.strip("*") not in page.locator("body").inner_text()
     student.shoot(student.page, "40-feedback")
 
 

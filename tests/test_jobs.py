@@ -372,6 +372,28 @@ def test_states(tmp_path, without_a_cluster, monkeypatch, squeue: str, sacct: st
     assert why in job.why
 
 
+def test_the_command_takes_minutes_only_for_a_job_that_goes_on(command, tmp_path) -> None:
+    done = command("job", tmp_path, "--time", 5)
+    assert done.exit_code == 2
+    assert "say --resume, too" in done.output
+
+
+def test_two_programs_that_go_on_with_a_job_queue_it_once(tmp_path, without_a_cluster, monkeypatch) -> None:
+    program(without_a_cluster, "sbatch", f"echo $2 >> {tmp_path}/asked; echo 12")
+    program(without_a_cluster, "squeue", "echo 'TIMEOUT|None'")
+    monkeypatch.setattr(handle, "GRACE", 0.0)
+    one = submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
+    other = open_job(one.folder.path)
+    assert (one.state, other.state) == ("failed", "failed")
+    with one.folder.alone(), pytest.raises(JobError, match="another program goes on with"):
+        other.resume()
+    one.resume(minutes=7)
+    program(without_a_cluster, "squeue", "echo 'RUNNING|None'")
+    assert other.resume(minutes=9).asked == one.asked
+    assert (one.asked.minutes, other.state) == (7, "running")
+    assert len((tmp_path / "asked").read_text().splitlines()) == 2
+
+
 def test_while_slurm_is_silent_the_folder_alone_speaks(tmp_path, without_a_cluster, monkeypatch) -> None:
     """A controller that is started again costs nobody a second job; a machine without Slurm can look, too."""
     program(without_a_cluster, "sbatch", "echo 12")

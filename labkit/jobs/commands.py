@@ -61,6 +61,8 @@ def job(folder: Path, log: bool, cancel: bool, resume: bool, minutes: int | None
     """
     if cancel and resume:
         raise click.UsageError("--cancel ends it and --resume goes on: say one of them")
+    if minutes is not None and not resume:
+        raise click.UsageError("--time is for a job that goes on: say --resume, too")
     from labkit.jobs.handle import open_job
 
     found = open_job(folder)

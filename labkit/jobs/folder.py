@@ -9,7 +9,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -128,6 +128,21 @@ class JobFolder:
                 earlier.replace(self.log)
 
         return put_back
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """For one program at a time, else JobError; the system takes it back from one that is gone. Where there are no
+        such locks (Windows, some shared file systems) everybody is let in."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(ImportError, OSError):
+                import fcntl
+
+                lock = stack.enter_context((self.path / "lock").open("w"))
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise JobError(f"another program goes on with {self.path} just now: look at it again") from None
+            yield
 
     def said(self) -> str:
         """What the program wrote, its end where that is long."""

@@ -242,8 +242,16 @@ class Job:
         ))  # fmt: skip
 
     def _again(self, asked: Asked) -> "Job":
-        if self.state in ("queued", "running", "finished"):
-            return self
+        with self.folder.alone():
+            self._look_again()
+            return self if self.state in ("queued", "running", "finished") else self._restart(asked)
+
+    def _look_again(self) -> None:
+        """Another program may have gone on with it since."""
+        if (now := self.folder.read()) != self.asked:
+            self.asked, self._ended, self._why = now, 0.0, ""
+
+    def _restart(self, asked: Asked) -> "Job":
         before, put_back = self.asked, self.folder.reopen()
         self.asked, self._ended, self._why = replace(asked, slurm="", submitted=time.time()), 0.0, ""
         try:

@@ -201,7 +201,7 @@ def simulate(name: str, students: int, seed: int, jobs: int | None, course: Path
     for student in made:
         click.echo(f"{student.id:12} {student.kind.name}")
     if others := classroom.others(course, name):
-        click.echo(f"{len(others)} further submissions are there and were not touched: {', '.join(others[:10])}")
+        click.echo(f"{counted(len(others), 'submission')} of others, not touched: {', '.join(others[:10])}")
 
 
 @main.command()

@@ -208,7 +208,7 @@ def test_do_report_and_export_say_where_they_wrote(made, tmp_path):
 def test_does_simulate_name_the_submissions_that_are_not_its_own(made, monkeypatch):
     (made / "submitted" / "real" / LAB).mkdir(parents=True)
     monkeypatch.setattr(classroom, "simulate", lambda *_, **__: [])
-    assert "1 further submissions are there and were not touched: real" in run("simulate", LAB, "--course", made).output
+    assert "1 submission of others, not touched: real" in run("simulate", LAB, "--course", made).output
 
 
 # the whole life

@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from sidecar import Sidecar
@@ -63,7 +64,11 @@ class WorkspacePanel(Panel, script="workspace"):
             # not by `with sidecar: display(...)`: whoever runs the notebook without a browser would keep that display
             content = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id}, "text/plain": ""}
             shown = {"output_type": "display_data", "data": content, "metadata": {}}
-            self._beside = Sidecar(title="Workspace", anchor="split-right", outputs=(shown,))
+            self._beside = Sidecar(title=self._title(), anchor="split-right", outputs=(shown,))
+
+    def _title(self) -> str:
+        """Two notebooks may be open, each with a panel."""
+        return f"Workspace of {PurePath(self.home).stem}" if self.home else "Workspace"
 
     def after_cell(self, step: Step, problem: str) -> None:
         """The timeline has looked: send what changed since the cell before, whatever was observed in between."""

@@ -64,6 +64,7 @@ function render({ model, el }) {
   const view = Math.random().toString(36).slice(2);
   let waiting = null;
   let alive = true;
+  let ended = false; // is the kernel gone?
 
   const tabs = ["variables", "timeline"].map((name) =>
     button(name === "variables" ? "Variables" : "Timeline", () => choose(name), {
@@ -126,8 +127,9 @@ function render({ model, el }) {
 
   function ask(message) {
     clearTimeout(waiting);
+    const words = ended ? "The kernel that could answer is gone." : "A cell is running: the answer comes when it has ended.";
     waiting = setTimeout(() => {
-      if (alive) page.prepend(element("p", { className: "busy", role: "status" }, "A cell is running: the answer comes when it has ended."));
+      if (alive) page.prepend(element("p", { className: "busy", role: "status" }, words));
     }, BUSY);
     send(message);
   }
@@ -544,6 +546,14 @@ function render({ model, el }) {
   document.dispatchEvent(new CustomEvent(REPLACED, { detail: { home: model.get("home"), life: model.get("life") } }));
   document.addEventListener(REPLACED, replaced);
 
+  // until another panel takes the place, what was there last can still be read
+  const last = () => {
+    ended = true;
+    el.classList.add("ended");
+    status.replaceChildren(element("strong", {}, "The kernel was restarted: these were its variables. Run the cell with labkit.workspace() again."));
+  };
+  model.on("comm_live_update", last); // the comm was alive from the beginning
+
   // messages
 
   const receive = (message) => {
@@ -564,6 +574,7 @@ function render({ model, el }) {
     clearTimeout(waiting);
     clearInterval(watch);
     document.removeEventListener(REPLACED, replaced);
+    model.off("comm_live_update", last);
     model.off("msg:custom", receive);
     el.removeEventListener("keydown", keep);
     el.removeEventListener("keydown", escape);

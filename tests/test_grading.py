@@ -86,6 +86,11 @@ def bare(notebook):
     return {**notebook, "cells": [{**cell, "metadata": {}} for cell in notebook["cells"]]}
 
 
+def of_another_kernel(notebook):
+    gone = {"name": "julia-1.10", "display_name": "Julia 1.10", "language": "julia"}
+    return {**notebook, "metadata": {**notebook["metadata"], "kernelspec": gone, "language_info": {"name": "julia"}}}
+
+
 def oddities(course):
     """Students whose notebook or folder is odd, and what they earn."""
     link = hand_in(course, "linked", solved(course))
@@ -100,12 +105,13 @@ def oddities(course):
     hand_in(course, "copied", doubled(solved(course)))
     hand_in(course, "bare", bare(solved(course)))
     hand_in(course, "edited-tests", with_changes(toy_lab.released(course), test_double="3.0", test_number="import os"))
+    hand_in(course, "other-kernel", of_another_kernel(solved(course)))
     hand_in(course, "other-name", solved(course), "Toy (1).ipynb")
     hand_in(course, "two-names", solved(course))
     hand_in(course, "two-names", toy_lab.released(course), "draft.ipynb")
     return {
         "linked": ALL, "shadowing": ALL, "empty": NONE, "deleted": {**ALL, "test_build": 0.0}, "copied": ALL,
-        "bare": ALL, "edited-tests": NONE, "other-name": ALL, "two-names": ALL,
+        "bare": ALL, "edited-tests": NONE, "other-kernel": ALL, "other-name": ALL, "two-names": ALL,
     }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: setup ## the whole life of the lab for a simulated class of 8, in ./demo
 	$(BIN)/autograder demo
 
-test: setup ## the tests, but for those marked slow: whole classes, a whole course in the browser, hostile submissions
+test: setup ## the tests, but for those marked slow: whole classes, a whole course in the browser, hostile submissions, rarer machines
 	@echo 'left out: the tests that are marked slow; `make test-slow` runs those'
 	$(BIN)/pytest --numprocesses auto $(PARALLEL) -m "not slow"
 

@@ -94,7 +94,7 @@ HONEST = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("student", ["ada", "bela"])
+@pytest.mark.parametrize("student", ["ada", pytest.param("bela", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", HONEST)
 def test_honest_recordings_pass(case: str, student: str) -> None:
     run, changes = HONEST[case]

@@ -60,7 +60,12 @@ MACHINES = {
 }
 
 
-@pytest.fixture(scope="module", params=list(MACHINES))
+USUAL = ("all walls", "plain user, no bubblewrap")  # the most and the least of what most people have
+
+
+@pytest.fixture(scope="module", params=[
+    pytest.param(name, marks=() if name in USUAL else pytest.mark.slow) for name in MACHINES
+])  # fmt: skip
 def nursery(request):
     chosen = MACHINES[request.param]
     if (chosen.get("bubblewrap", True) or "plain" in chosen) and shutil.which("bwrap") is None:

@@ -13,6 +13,7 @@ from browser.notebook import Notebook
 from browser.people import Shoot
 from browser.served import Server
 
+pytestmark = pytest.mark.slow
 Open = Callable[..., Page]
 CELLS = {"open": "import labkit\ndesk = labkit.workspace()", "own": "of_{name} = 1", "explore": "labkit.explore()"}
 

@@ -56,17 +56,18 @@ def rubrics(source: Any) -> dict[str, str]:
     """What stands between the marks of a solution, by grade id, for each cell that a person marks."""
     found = {}
     for cell in source.cells:
-        meta = cell.metadata.get("nbgrader", {})
-        if _is_marked_by_hand(meta) and (text := "\n".join(map(dedent, REGION.findall(cell.source))).strip()):
-            found[str(meta.get("grade_id"))] = text if cell.cell_type == "markdown" else f"```python\n{text}\n```"
+        if (name := _marked_by_hand(cell)) and (text := "\n".join(map(dedent, REGION.findall(cell.source))).strip()):
+            found[name] = text if cell.cell_type == "markdown" else f"```python\n{text}\n```"
     return found
 
 
-def _is_marked_by_hand(meta: Any) -> bool:
-    return bool(meta.get("solution") and meta.get("grade"))
+def _marked_by_hand(cell: Any) -> str:
+    """The grade id of an answer that a person marks; empty for every other cell, whatever its metadata are."""
+    about = cell.metadata.get("nbgrader")
+    by_hand = isinstance(about, dict) and about.get("solution") and about.get("grade")
+    return str(about.get("grade_id", "")) if by_hand else ""
 
 
 def _before(cell: Any, found: dict[str, str]) -> list[Any]:
-    meta = cell.metadata.get("nbgrader", {})
-    text = found.get(str(meta.get("grade_id"))) if _is_marked_by_hand(meta) else None
+    text = found.get(_marked_by_hand(cell))
     return [] if text is None else [_markdown("\n".join(f"> {line}" for line in f"{HEADING}\n\n{text}".split("\n")))]

@@ -95,6 +95,6 @@ def test_is_a_rubric_what_stands_between_the_marks():
     code = nbformat.v4.new_code_cell("if f:\n    ### BEGIN SOLUTION\n    x = 1\n    ### END SOLUTION", metadata=about)
     for cell, text in ((words, "1. One\n2. Two"), (code, "```python\nx = 1\n```")):
         assert rubrics(nbformat.v4.new_notebook(cells=[cell])) == {"q": text}
-    for kind in ({"grade": False}, {"solution": False}):
-        words.metadata["nbgrader"] = {**about["nbgrader"], **kind}
+    for other in ({**about["nbgrader"], "grade": False}, {**about["nbgrader"], "solution": False}, [], "x", None, {}):
+        words.metadata["nbgrader"] = other
         assert rubrics(nbformat.v4.new_notebook(cells=[words])) == {}

@@ -19,6 +19,7 @@ from labkit.replay import moments_of
 
 Floats = NDArray[np.float64]
 UNDERFLOW = 1e-16  # of a gradient like this float32 holds no square, and beside its 1e-8 Adam makes nothing of it
+SOFTMAX_ROOM = 500  # roundings
 DOUBT = 0.1  # nats: below it most of a mini-batch is classified without
 
 
@@ -63,10 +64,13 @@ def of(e: Experiment) -> tuple[str, ...]:
 
 def _softmax(recording: Recording, _: Experiment, rows: int) -> Floats:
     """Of what is classified without doubt, p is rounded at 1, so that p - y is rounding itself; the loss is about as
-    large as |p - y| there."""
+    large as |p - y| there. Where such an image is the only one of a mini-batch with hidden values that are not 0, the
+    loss is that of the others: so no sum is asked to be smaller than the rounding of the largest gradient so far."""
     with np.errstate(invalid="ignore"):
         doubt = np.minimum(1, np.maximum(recording.loss[:rows].astype(np.float64), 0) / DOUBT)
-    shares: Floats = theory.softmax_residual(recording)[:rows] * doubt
+        size = recording.statistic("abs_mean")[:rows, -1].astype(np.float64)
+        held = size / np.maximum(size, np.fmax.accumulate(size) / SOFTMAX_ROOM)
+    shares: Floats = theory.softmax_residual(recording)[:rows] * doubt * np.nan_to_num(held, nan=1.0)
     return shares
 
 
@@ -132,7 +136,7 @@ def _clipped(recording: Recording, e: Experiment, rows: int) -> Floats:
 
 
 IDENTITIES: Mapping[str, Identity] = {
-    "softmax": Identity("the gradient of the last layer adds up to 0 over the classes", 500, _softmax),
+    "softmax": Identity("the gradient of the last layer adds up to 0 over the classes", SOFTMAX_ROOM, _softmax),
     "homogeneity": Identity(
         "sum w * gradient of a layer is that of the one before it plus its sum b * gradient", 100, _homogeneity
     ),

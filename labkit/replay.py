@@ -377,7 +377,7 @@ def _classified(logits: Floats, labels: Ints) -> dict[str, Floats]:
     right = np.take_along_axis(logits, labels[None, None], axis=1)[:, 0]
     others = logits.copy()
     np.put_along_axis(others, np.broadcast_to(labels, right.shape)[:, None], -np.inf, axis=1)
-    lead, room = right - others.max(axis=1), ROOM * logits.std(axis=(1, 2))[:, None]
+    lead, room = right - others.max(axis=1), ROOM * logits.std(axis=(1, 2), dtype=np.float64)[:, None]
     p_right = np.take_along_axis(np.exp(_log_softmax(logits)), labels[None, None], axis=1)[:, 0]
     return {
         "accuracy": np.stack([(lead > room).mean(axis=1), (lead >= -room).mean(axis=1)], axis=-1),
@@ -386,9 +386,11 @@ def _classified(logits: Floats, labels: Ints) -> dict[str, Floats]:
 
 
 def _sizes(h: Floats) -> Floats:
-    """(C, 3) mean, mean |.| and sd of an activation (C, units, batch)."""
+    """(C, 3) mean, mean |.| and sd of an activation (C, units, batch), in float64: float32 holds no squares of one that
+    has exploded."""
     axes = (1, 2)
-    return np.stack([h.mean(axis=axes), np.abs(h).mean(axis=axes), h.std(axis=axes)], axis=-1)
+    mean, size = (values.mean(axis=axes, dtype=np.float64) for values in (h, np.abs(h)))
+    return np.stack([mean, size, h.std(axis=axes, dtype=np.float64)], axis=-1)
 
 
 def _flat(h: Floats, z: Floats, activation: str) -> Floats:
@@ -396,7 +398,8 @@ def _flat(h: Floats, z: Floats, activation: str) -> Floats:
     bounds = []
     for sign in (-1, 1):
         if activation == "relu":
-            flat = z <= sign * ROOM * z.std(axis=(1, 2), keepdims=True)
+            # a unit may be dead because float32 takes its z for minus infinity
+            flat = z <= sign * ROOM * np.nan_to_num(z).std(axis=(1, 2), keepdims=True, dtype=np.float64)
         elif activation == "sigmoid":
             flat = np.abs(h - 0.5) > 0.5 - FLAT - sign * ROOM
         elif activation == "tanh":

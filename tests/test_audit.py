@@ -518,6 +518,18 @@ def test_identities_hold_for_honest_recordings_and_not_for_others(runs, ada) -> 
         identities.holds(stepped, ada["relu"], r.iterations)
 
 
+def test_one_sure_image_alone_with_hidden_values_leaves_rounding_and_no_forgery(runs, ada) -> None:
+    """The others' loss is as large as ever, and what is left of the gradient is the rounding of p at 1."""
+    r, at = runs["relu"], 100
+    largest = float(r.statistic("abs_mean")[:at, -1].max())
+    for share, honest in ((0.5 * 2**-24, True), (1e-4, False)):
+        gradient = r.gradient.copy()
+        gradient[at, -1, [STATISTICS.index(name) for name in ("mean", "abs_mean")]] = share * largest
+        identity = identities.IDENTITIES["softmax"]
+        residual = identity.of(replace(r, gradient=gradient), ada["relu"], r.iterations)[at]
+        assert (residual <= identity.room * np.finfo(np.float32).eps) == honest
+
+
 def test_identities_of_sgd_hold_at_every_step_and_find_another_learning_rate() -> None:
     e = experiment("vanishing/exploding", "ada").replace(gain=3.0, clip_norm=1.0)
     r = trained(e)

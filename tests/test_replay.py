@@ -9,6 +9,8 @@ from labkit import deviations, initialisations
 from labkit.experiments import Experiment, experiment
 from labkit.recorder import Recorder
 from labkit.recording import STATISTICS, RecordingError
+from labkit.replay import _flat as flat_shares
+from labkit.replay import _sizes as measured_sizes
 from labkit.replay import backpropagate, has_network_of, probe, replay, start_of
 from labkit.training import train
 
@@ -179,6 +181,30 @@ def test_a_training_that_learns_is_calm_and_one_that_explodes_is_not(runs, ada) 
     until = deviations.calm(train(late, device="cpu", progress=False), 0, 40, late)
     assert until[0]
     assert not until[-1]
+
+
+def test_what_an_exploded_network_has_left_is_measured_though_float32_holds_no_square_of_it() -> None:
+    """Honest runs that exploded and went on with dead layers were refused for their hidden values."""
+    z = np.array([[[-np.inf, -2e37], [3e19, 5e19], [-1e19, 2e19]]], dtype=np.float32)  # 3 units, 2 images
+    h = np.maximum(z, 0)
+    wide = h.astype(np.float64)
+    with np.errstate(over="raise", invalid="raise"):
+        expected = [wide.mean(), wide.mean(), wide.std()]
+    np.testing.assert_allclose(measured_sizes(h)[0], expected, rtol=1e-6)
+    (saturated_least, saturated_most), (dead_least, dead_most) = flat_shares(h, z, "relu")[0]
+    assert saturated_least <= 3 / 6 <= saturated_most
+    assert dead_least <= 1 / 3 <= dead_most
+
+
+@pytest.mark.parametrize("student", ["amara13", "viktor13"])
+def test_a_probe_of_a_run_that_exploded_is_that_of_its_recording(student: str) -> None:
+    e = experiment("vanishing/exploding", student).replace(gain=3.0)
+    recording = train(e, device="cpu", progress=False)
+    ends = [2, 3, 4]  # of the epochs: behind the start stands the first step's checkpoint
+    off = deviations.of_probes(recording, deviations.follow_probes(recording, ends, e), ends)
+    assert recording.hidden[1:, :, 0].max() > 1e15
+    for name, values in off.items():
+        assert (values <= deviations.OF_PROBES[name].tolerance).all(), name
 
 
 def test_a_histogram_is_held_between_those_of_wider_and_of_narrower_bins() -> None:

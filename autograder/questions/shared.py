@@ -28,12 +28,13 @@ def numbers(value: Any, what: str, shape: tuple[int, ...] | None = None) -> Floa
     return found
 
 
-def close(found: Any, expected: Any, what: str, tolerance: float, help: str = "") -> None:
-    """Raise unless the numbers agree within a share of the largest expected value."""
+def close(found: Any, expected: Any, what: str, tolerance: float, help: str = "", least: float = 0.0) -> None:
+    """Raise unless the numbers agree within a share of the largest expected value, taken for `least` where it is less:
+    what is left of larger values is rounded as coarsely as they are."""
     want = np.asarray(expected, dtype=np.float64)
     got = numbers(found, what, want.shape)
     # what is expected to be infinite is no scale: anything would be within a share of it
-    room = tolerance * max(float(np.abs(want[np.isfinite(want)]).max(initial=0)), np.finfo(np.float64).tiny)
+    room = tolerance * max(float(np.abs(want[np.isfinite(want)]).max(initial=0)), least, np.finfo(np.float64).tiny)
     with np.errstate(invalid="ignore"):
         off = np.where(got == want, 0.0, np.abs(got - want))
     if not (off <= room).all():

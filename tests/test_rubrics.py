@@ -79,7 +79,7 @@ def test_is_it_found_in_a_course_of_another_order(course):
 
 
 @pytest.mark.parametrize("content", [None, b"no notebook", b'{"cells": 3}', b"[" * 100_000])
-def test_does_the_page_appear_without_it_where_the_notebook_cannot_be_read(course, content, caplog):
+def test_does_the_page_appear_without_it_where_the_notebook_cannot_be_read(course, content):
     source = course / "source" / "toy" / "toy.ipynb"
     source.unlink()
     if content is not None:

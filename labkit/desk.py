@@ -19,6 +19,7 @@ from __future__ import annotations
 import html
 import os
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -50,8 +51,9 @@ class _Watcher:
     def after_cell(self, result: Any) -> None:
         """IPython's post_run_cell. Whatever fails here is told in the table, never in the student's cell."""
         self.problem = ""
+        begun, before, step = time.monotonic(), self.timeline.last, None
         try:
-            self.timeline.observe(self.namespace, result.execution_count, str(result.info.raw_cell))
+            step = self.timeline.observe(self.namespace, result.execution_count, str(result.info.raw_cell))
             self.save()
         except KeyboardInterrupt:  # it came too late for the cell, which has ended
             self.problem = "The look after the last cell was interrupted."
@@ -59,12 +61,10 @@ class _Watcher:
             self.problem = f"The last cell could not be looked at ({type(error).__name__})."
         if self.panel is not None and self.panel.opened:
             with suppress(BaseException):
-                self.show(result.execution_count, str(result.info.raw_cell))
-
-    def show(self, cell: int | None, source: str) -> None:
-        """In the panel: the whole cell at once, whatever was observed within it."""
-        if self.panel is not None:
-            self.panel.after_cell(difference(self.panel.before, self.timeline.last, cell, source), self.problem)
+                if step is None or before is not self.panel.before:  # the whole cell, whatever was observed within it
+                    now, source = self.timeline.last, str(result.info.raw_cell)
+                    step = difference(self.panel.before, now, result.execution_count, source)
+                self.panel.after_cell(step, self.problem, time.monotonic() - begun)
 
     def open_panel(self) -> None:
         """Beside the notebook, where there is a JupyterLab to show it; elsewhere the table is all there is."""

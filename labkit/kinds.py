@@ -145,7 +145,7 @@ def shape_of(value: object) -> tuple[int, ...]:
 
 def is_here(array: Any) -> bool:
     """In the memory of this computer? Of an array elsewhere no element is read, unless somebody asks for it."""
-    return isinstance(array, np.ndarray) or array.device.type == "cpu"
+    return isinstance(array, np.ndarray) or bool(array.is_cpu)
 
 
 def read(array: Any, picks: range) -> np.ndarray:

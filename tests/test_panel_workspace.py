@@ -134,9 +134,12 @@ def test_an_element_changed_between_those_of_the_fingerprint_shows_in_the_row():
     assert sent["marks"] == {"x": "changed"}
 
 
-@pytest.mark.parametrize("count", [500])
-def test_rows_without_time_come_when_the_browser_asks(monkeypatch, count):
-    monkeypatch.setattr(room, "BUDGET", 0.0)
+@pytest.mark.parametrize("limit", ["BUDGET", "LOOK"])
+def test_rows_without_time_come_when_the_browser_asks(monkeypatch, limit):
+    count = 500
+    monkeypatch.setattr(room, "BUDGET", 60.0)
+    monkeypatch.setattr(room, "LOOK", 60.0)
+    monkeypatch.setattr(room, limit, 0.0)
     desk_ = Desk({f"v{k}": k for k in range(count)})
     sent = desk_.cell()
     assert len(sent["rows"]) == 1
@@ -195,6 +198,7 @@ def on_cuda(monkeypatch):
 
     x, network = torch.arange(12.0).reshape(3, 4), torch.nn.Linear(4, 2)
     monkeypatch.setattr(torch.Tensor, "device", property(lambda tensor: torch.device("cuda:0")))
+    monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda tensor: tensor.device.type == "cpu"))
     with Noting():
         yield {"x": x, "net": network, "many": [x, {"w": x}]}, calls
 

@@ -1,8 +1,8 @@
 """The workspace panel: the table of variables beside the notebook, and a page of any of them.
 
 It holds names and numbers, never a variable: what the browser asks for is looked up by its name when it asks, and
-nothing of it is kept. After a cell only the rows that changed are sent. Rows for which there was no time in BUDGET are
-sent when the browser asks for the rest, which it does while the kernel is idle.
+nothing of it is kept. After a cell only the rows that changed are sent. Rows for which there was no time in BUDGET and
+in LOOK are sent when the browser asks for the rest, which it does while the kernel is idle.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from labkit.ranges import range_of
 from labkit.timeline import Step, Timeline
 from labkit.variables import NAME, WIDTH, variables, words
 
-BUDGET = 0.006  # seconds of a cell's time in which rows are made
+BUDGET = 0.006  # seconds of a cell's time in which rows are made ...
+LOOK = 0.016  # ... which end when everything that is done after the cell has taken so long
 AGAIN = 0.001  # seconds of it, at most, for rows whose variables seem to be as they were
 IDLE = 0.05  # seconds at once for the rest, while no cell runs
 UNSURE = 1_000  # elements from which on a change inside an array may stay unseen, so that its row is made again in turn
@@ -46,7 +47,7 @@ class WorkspacePanel(Panel, script="workspace"):
         self._namespace = namespace
         self._timeline = timeline
         self._rows = _Rows()
-        self._before: dict[str, Seen] = dict(timeline.last)
+        self._before: Mapping[str, Seen] = timeline.last  # which is made anew by each look
         self._step = Step(None, "")
         self._problem = ""
         self._beside: Sidecar | None = None
@@ -60,7 +61,7 @@ class WorkspacePanel(Panel, script="workspace"):
     def show_beside(self) -> None:
         """Show it beside the notebook, where it is not shown already."""
         if self._beside is None:
-            self._before = dict(self._timeline.last)
+            self._before = self._timeline.last
             # not by `with sidecar: display(...)`: whoever runs the notebook without a browser would keep that display
             content = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id}, "text/plain": ""}
             shown = {"output_type": "display_data", "data": content, "metadata": {}}
@@ -70,12 +71,13 @@ class WorkspacePanel(Panel, script="workspace"):
         """Two notebooks may be open, each with a panel."""
         return f"Workspace of {PurePath(self.home).stem}" if self.home else "Workspace"
 
-    def after_cell(self, step: Step, problem: str) -> None:
-        """The timeline has looked: send what changed since the cell before, whatever was observed in between."""
+    def after_cell(self, step: Step, problem: str, taken: float = 0.0) -> None:
+        """The timeline has looked, which took so many seconds: send what changed since the cell before, whatever was
+        observed in between."""
         now = self._timeline.last
         self._step = step
-        self._before, self._problem = dict(now), problem
-        self._send_rows(now, BUDGET)
+        self._before, self._problem = now, problem
+        self._send_rows(now, min(BUDGET, LOOK - taken))
 
     def observed(self, step: Step) -> None:
         """A look inside a cell, in a loop perhaps of thousands: most are not shown."""

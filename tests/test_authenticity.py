@@ -250,6 +250,32 @@ def test_runs_that_classify_nearly_all_without_doubt_are_accepted(student: str) 
         identities.holds(replace(recording, gradient=doubled), e, recording.iterations)
 
 
+def test_gradients_too_small_for_their_squares_are_accepted(short) -> None:
+    """Of a mini-batch without any doubt: its norm and its sd are 0, its mean absolute value is not."""
+    e = short.replace(dtype="float64")
+    gradient = train(e, device="cpu", progress=False).gradient.copy()
+    gradient[5, :, :5] *= 1e-249 / gradient[5, :, 4].max()
+    gradient[5, :, 2:4] = 0
+
+    def agree(dtype: str, changed: np.ndarray) -> None:
+        recording = replace(train(e.replace(dtype=dtype), device="cpu", progress=False), gradient=changed)
+        authenticity.statistics_agree(recording, e.replace(dtype=dtype), recording.iterations)
+
+    agree("float64", gradient)
+    agree("float32", gradient)
+    for dtype, size in (("float64", 1e-140), ("float32", 1e-16)):
+        larger = gradient.copy()
+        larger[5, :, 1] = larger[5, :, 4] = size
+        with pytest.raises(Failed, match=r"at iteration 6: mean \|gradient\| is larger than the root mean square"):
+            agree(dtype, larger)
+
+
+def test_a_run_on_which_such_gradients_were_met_is_accepted() -> None:
+    asked = recurrent_gradients.recordings("pupil0020")["clipped"]
+    recording = train(asked.experiment.replace(gain=1.5, clip_norm=5.0), device="cpu", progress=False)
+    examine(recording, asked.experiment, asked.open_fields, stretches=recording.iterations)
+
+
 # what a forger may try beside the figures
 
 

@@ -1,11 +1,13 @@
 """What an audit costs, how often it refuses an honest recording, and how often it finds a forged one.
 
-    python benchmarks/audit.py [--rounds 5] [--honest 500] [--draws 2000]
+    python benchmarks/audit.py [--rounds 5] [--honest 500] [--draws 2000] [--students 0]
 
 Times are CPU times of one thread, with the digits in the cache and torch loaded. Honest recordings go over seeds, both
 networks, float32 and float64, one and two threads, the loop that students write, `train` and `train_many`, clipped runs
-and runs that explode. A forged recording has a share f of its iterations changed by 1 %, in one piece or scattered; it
-is found when one of the secret stretches holds a changed iteration that the audit finds.
+and runs that explode. With --students, they are also every run that the labs ask of so many students, with a gain, a
+clipping or a remedy for those that choose one; of every second student each epoch is audited. A forged recording has
+a share f of its iterations changed by 1 %, in one piece or scattered; it is found when one of the secret stretches
+holds a changed iteration that the audit finds.
 """
 
 import os
@@ -29,12 +31,24 @@ from loops import by_hand
 
 import labkit
 from autograder import audit
-from autograder.authenticity import examine
+from autograder.authenticity import Asked, examine
 from autograder.checks import Failed
+from autograder.questions import (
+    activation_study,
+    exploding_gradients,
+    layer_statistics,
+    recurrent_gradients,
+    vanishing_gradients,
+)
 from labkit.experiments import Experiment
 from labkit.recording import Recording
 
+LABS = (vanishing_gradients, layer_statistics, activation_study, exploding_gradients, recurrent_gradients)
 OPEN = ("gain", "clip_norm")
+# what students may choose, where the lab leaves it to them
+GAINS = (1.5, 2.0, 2.5, 3.0)
+CLIPS = (0.5, 1.0, 5.0)
+REMEDIES: tuple[dict[str, Any], ...] = ({"normalisation": "layer"}, {"normalisation": "batch"}, {"residual": True})
 
 
 def train(*experiments: Experiment) -> list[Recording]:
@@ -71,8 +85,34 @@ def costs(rounds: int) -> None:
     print("aim: a training of 30 audits; 8 of 50 epochs, run again as fast as `train` runs them, would make 6\n")
 
 
-def honest(count: int) -> Iterator[tuple[str, Recording, Experiment]]:
+def of_students(count: int) -> Iterator[tuple[str, Recording, Asked, int]]:
+    """What each lab asks of so many students, and how many stretches of it are audited at the most."""
+    for number in range(count):
+        for lab in LABS:
+            for name, asked in lab.recordings(f"student{number}").items():
+                with contextlib.redirect_stdout(io.StringIO()):
+                    recording = labkit.train(chosen(asked, name, number), device="cpu", progress=False)
+                kind = f"{lab.__name__.rpartition('.')[2]}, {name}"
+                yield kind, recording, asked, audit.STRETCHES if number % 2 else recording.iterations
+
+
+def chosen(asked: Asked, name: str, number: int) -> Experiment:
+    """The run with what this student chooses; the one that is to explode is not clipped."""
+    e = asked.experiment
+    if "gain" in asked.open_fields:
+        e = e.replace(gain=GAINS[number % len(GAINS)])
+    if "clip_norm" in asked.open_fields and name not in ("loud", "exploding"):
+        e = e.replace(clip_norm=CLIPS[number % len(CLIPS)])
+    return e.replace(**REMEDIES[number % len(REMEDIES)]) if "normalisation" in asked.open_fields else e
+
+
+def honest(count: int) -> Iterator[tuple[str, Recording, Asked, int]]:
     """Recordings and what the grader expects, under the name of their kind."""
+    for kind, recording, expected in of_kinds(count):
+        yield kind, recording, Asked(expected, OPEN if kind.startswith("exploding") else ()), audit.STRETCHES
+
+
+def of_kinds(count: int) -> Iterator[tuple[str, Recording, Experiment]]:
     number = 0
     while number < count:
         student = f"honest{number}"
@@ -97,15 +137,15 @@ def honest(count: int) -> Iterator[tuple[str, Recording, Experiment]]:
     torch.set_num_threads(1)
 
 
-def refusals(count: int) -> None:
+def refusals(recordings: Iterator[tuple[str, Recording, Asked, int]]) -> None:
     refused: dict[str, list[str]] = {}
     total: dict[str, int] = {}
-    for kind, recording, expected in honest(count):
+    for kind, recording, asked, stretches in recordings:
         total[kind] = total.get(kind, 0) + 1
         try:
-            examine(recording, expected, OPEN if kind.startswith("exploding") else ())
+            examine(recording, asked.experiment, asked.open_fields, stretches=stretches)
         except Failed as failure:
-            refused.setdefault(kind, []).append(f"{expected.student}: {failure.found}")
+            refused.setdefault(kind, []).append(f"{kind}, {asked.experiment.student}: {failure.found}")
     print(f"{'honest recordings':40}{'looked at':>12}{'refused (aim 0)':>18}")
     for kind, looked in total.items():
         print(f"{kind:40}{looked:12}{len(refused.get(kind, [])):18}")
@@ -151,12 +191,15 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--honest", type=int, default=500)
     arguments.add_argument("--draws", type=int, default=2000)
-    chosen = arguments.parse_args()
+    arguments.add_argument("--students", type=int, default=0)
+    wanted = arguments.parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, numpy {np.__version__}\n")
-    costs(chosen.rounds)
-    refusals(chosen.honest)
-    detections(chosen.draws)
+    costs(wanted.rounds)
+    refusals(honest(wanted.honest))
+    if wanted.students:
+        refusals(of_students(wanted.students))
+    detections(wanted.draws)
 
 
 if __name__ == "__main__":

@@ -40,13 +40,14 @@ from autograder.questions import (
     recurrent_gradients,
     vanishing_gradients,
 )
-from labkit.experiments import Experiment
+from labkit.experiments import RECURRENT, Experiment
 from labkit.recording import Recording
 
 LABS = (vanishing_gradients, layer_statistics, activation_study, exploding_gradients, recurrent_gradients)
 OPEN = ("gain", "clip_norm")
 # what students may choose, where the lab leaves it to them
 GAINS = (1.5, 2.0, 2.5, 3.0)
+FACTORS = (1.1, 1.2, 1.3, 1.4)  # of the recurrent lab's weights
 CLIPS = (0.5, 1.0, 5.0)
 REMEDIES: tuple[dict[str, Any], ...] = ({"normalisation": "layer"}, {"normalisation": "batch"}, {"residual": True})
 
@@ -100,7 +101,7 @@ def chosen(asked: Asked, name: str, number: int) -> Experiment:
     """The run with what this student chooses; the one that is to explode is not clipped."""
     e = asked.experiment
     if "gain" in asked.open_fields:
-        e = e.replace(gain=GAINS[number % len(GAINS)])
+        e = e.replace(gain=(FACTORS if e.architecture in RECURRENT else GAINS)[number % len(GAINS)])
     if "clip_norm" in asked.open_fields and name not in ("loud", "exploding"):
         e = e.replace(clip_norm=CLIPS[number % len(CLIPS)])
     return e.replace(**REMEDIES[number % len(REMEDIES)]) if "normalisation" in asked.open_fields else e

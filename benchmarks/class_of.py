@@ -5,12 +5,14 @@
 A simulated class of the vanishing-gradients lab: every kind of student, and one in twenty hostile. It is graded once
 in one go; then a copy that was never graded is graded by a process that is killed (SIGKILL) at random moments and
 started again. The points of both are exported, and have to be the same bytes. FOLDER keeps the submissions for another
-time. Memory is what all processes of the grading have at most, shared pages counted once (PSS), read every 2 seconds;
-growth is the seconds that a submission costs, fitted over the class in the order in which results appeared.
+time. The marks of those who are not hostile are held against what their kind of work loses. Memory is what all
+processes of the grading have at most, shared pages counted once (PSS), read every 2 seconds; growth is the seconds
+that a submission costs, fitted over the class in the order in which results appeared.
 """
 
 import argparse
 import contextlib
+import csv
 import json
 import random
 import shutil
@@ -26,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autograder import classroom, course
+from autograder import classroom, course, questionnaire
 from autograder.workers import WorkersError
 
 LAB = "vanishing_gradients"
@@ -75,6 +77,8 @@ def main() -> None:
         whole = in_one_go(root, a.jobs, how)
         told("in one go", whole, len(made))
         grown(root / "whole")
+        if not a.evidence_only:  # what only a function can show waits for a run
+            fair(root / SIMULATED, made, whole.exported)
         if a.kills:
             draw = random.Random(a.seed)
             # early enough that the last one meets the grading, too
@@ -210,6 +214,25 @@ def grown(place: Path) -> None:
     mean = steps.mean()
     print(f"    {mean:.2f} s a submission; growth per 1,000 students {1000 * slope / mean:+.0%} of that, "
           f"standard error {1000 * spread / mean:.0%}")  # fmt: skip
+
+
+def fair(place: Path, made: Sequence[str], exported: bytes) -> None:
+    """Every question's points, held against those that the student's kind of work earns."""
+    kinds = {kind.name: kind for kind in classroom.class_of(LAB).kinds}
+    done, hostile = classroom.simulated(place, LAB), set(made[EVERY - 1 :: EVERY])
+    rows = {row["student"]: row for row in csv.DictReader(exported.decode().splitlines())}
+    marks, wrong = 0, []
+    for student in made:
+        if student in hostile:
+            continue
+        for name, question in questionnaire.of(LAB).items():
+            earned = question.points - kinds[done[student]].loses.get(name, 0)
+            marks += 1
+            if rows[student][name] != f"{earned:g}":
+                wrong.append(f"    {student} ({done[student]}), {name}: {rows[student][name]}, earned {earned:g}")
+    honest = len(made) - len(hostile)
+    print(f"    {honest} students who are not hostile, {marks} marks, {len(wrong)} not what was earned")
+    print("\n".join(wrong), end="\n" if wrong else "")
 
 
 def told(words: str, run: Run, students: int) -> None:

@@ -355,7 +355,7 @@ def show(by_kind: dict[str, Deviations], left: dict[str, tuple[float, str]]) -> 
         forged, which = left.get(name, (np.inf, "-"))
         above = quantity.tolerance / noise if noise else np.inf
         print(
-            f"{name:22}{noise:9.1e}{quantity.tolerance:11.0e}{forged:9.1e}{above:8.0f}"
+            f"{name:22}{noise:9.1e}{quantity.tolerance:11.0e}{forged:9.1e}{above:{'8.0f' if above < 1e6 else '8.0e'}}"
             f"{forged / quantity.tolerance:8.0f}{max(worst[name] for worst in tf32):10.1e}  {which}"
         )
     print(f"\n{'identity, in roundings':40}{'honest':>9}{'room':>9}{'above':>8}{'TF32':>10}")

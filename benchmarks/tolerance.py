@@ -174,7 +174,7 @@ def off(recording: Recording, e: Experiment, epochs: range | None = None, calm: 
         again = deviations.follow(recording, starts, e.iterations_per_epoch, e, e.dtype, deviations.SUSPICIOUS)
         iterations, at_ends = deviations.of_iterations(recording, again), deviations.of_ends(recording, again)
         for k, suspicion in enumerate(deviations.suspicion(recording, again) if calm else ()):
-            if suspicion.max() > deviations.SUSPICIOUS:
+            if suspicion.max() > 1:  # an audit asks, too, where a figure is beyond its tolerance
                 left = ~deviations.calm(recording, starts[k], e.iterations_per_epoch, e)
                 largest[STORMY] += left.any()
                 for values in iterations.values():

@@ -71,7 +71,7 @@ class WorkspacePanel(Panel, script="workspace"):
         """Two notebooks may be open, each with a panel."""
         return f"Workspace of {PurePath(self.home).stem}" if self.home else "Workspace"
 
-    def after_cell(self, step: Step, problem: str, taken: float = 0.0) -> None:
+    def after_cell(self, step: Step, problem: str, taken: float) -> None:
         """The timeline has looked, which took so many seconds: send what changed since the cell before, whatever was
         observed in between."""
         now = self._timeline.last

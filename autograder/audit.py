@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labkit import deviations
-from labkit.deviations import OF_ITERATIONS, QUANTITIES, Quantity
+from labkit.deviations import OF_ITERATIONS, QUANTITIES, SOON, Deviations, Quantity
 from labkit.experiments import Experiment
 from labkit.recording import Recording
 from labkit.replay import Floats, Replay, replay
@@ -115,39 +115,53 @@ def mismatches(
     rounding decided how one of them goes on.
 
     They are replayed in the experiment's own kind of numbers. What is off there is looked at again in float64, which
-    adds no rounding of its own to the recording's, unless rounding decided before anything was suspicious.
+    adds no rounding of its own to the recording's, on the sides of its kinks that the recording took. What is off even
+    so counts unless rounding decided before anything was suspicious.
     """
-    first = replay(recording, checkpoints, steps, e, e.dtype)
+    first = replay(recording, checkpoints, steps, e, e.dtype, listed=False)
     mismatched, stormy = [], deviations.leaps(recording, first)
-    suspicion = deviations.suspicion(recording, first)
-    for k, finding in enumerate(_firsts(recording, first)):
+    off = deviations.compare(recording, first)
+    for k, finding in enumerate(_firsts(recording, first, off)):
         if finding is None:
             continue
+        again = None
+        # mostly it was a kink, which is found sooner than a storm is ruled out; but a run that explodes has many of them
+        if deviations.calm(recording, checkpoints[k], min(SOON, steps), e).all():
+            again, finding = _followed(recording, checkpoints[k], steps, e)
+            if finding is None:
+                continue
         calm = deviations.calm(recording, checkpoints[k], steps, e)
         stormy = stormy or not calm.all()
-        if deviations.first_suspicious(suspicion[k]) >= calm.sum() < len(calm):
+        if deviations.first_suspicious(off.suspicion()[k]) >= calm.sum() < len(calm):
             continue
-        again = deviations.follow(recording, [checkpoints[k]], steps, e)
-        (finding,) = _firsts(recording, again)
+        if again is None:
+            again, finding = _followed(recording, checkpoints[k], steps, e)
         if finding is not None and calm[finding.iteration - int(again.start[0]) - 1]:
             mismatched.append(Mismatch(finding, again))
     return mismatched, stormy
 
 
-def _firsts(recording: Recording, again: Replay) -> list[Finding | None]:
+def _followed(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> tuple[Replay, Finding | None]:
+    """A stretch in float64 on the recording's sides of its kinks, and the first figure that is off even so."""
+    again = deviations.follow(recording, [checkpoint], steps, e)
+    (finding,) = _firsts(recording, again, deviations.compare(recording, again))
+    return again, finding
+
+
+def _firsts(recording: Recording, again: Replay, off: Deviations) -> list[Finding | None]:
     """The first figure of each of K stretches that is off; what stands at its end comes last."""
-    off, ends = deviations.of_iterations(recording, again), deviations.of_ends(recording, again)
-    shared = deviations.comparable(recording, again)
-    wrong = {name: ~(off[name] <= QUANTITIES[name].tolerance) & shared[..., None] for name in OF_ITERATIONS}
+    wrong = {
+        name: ~(off.iterations[name] <= QUANTITIES[name].tolerance) & off.shared[..., None] for name in OF_ITERATIONS
+    }
     found: list[Finding | None] = []
     for k in range(len(again.start)):
         rows = np.stack([values[k].any(axis=-1) for values in wrong.values()])
         if rows.any():
             row = int(rows.any(axis=0).argmax())
             name = list(wrong)[int(rows[:, row].argmax())]
-            found.append(_finding(recording, again, name, (k, row, int(wrong[name][k, row].argmax())), off[name]))
+            found.append(_finding(recording, again, name, (k, row, int(wrong[name][k, row].argmax())), off.iterations[name]))
         else:
-            found.append(_at_end(recording, again, k, ends) if shared[k].all() else None)
+            found.append(_at_end(recording, again, k, off.ends) if off.shared[k].all() else None)
     return found
 
 

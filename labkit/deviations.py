@@ -196,7 +196,7 @@ def calm(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> ND
 
 def _quiet(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> int:
     """How many iterations of a stretch come before rounding decides."""
-    three = replay(recording, [checkpoint] * 3, steps, e, shake=TWINS)
+    three = replay(recording, [checkpoint] * 3, steps, e, shake=TWINS, listed=False)
     off = _in_scales(three, {name: replayed(three, name)[:1] for name in OF_ITERATIONS})
     stormy = np.logical_or((worst(off) > STORMY).any(axis=0), ~(three.loss <= LOUD).all(axis=0))
     return len(stormy) if not stormy.any() else max(0, int(stormy.argmax()) - AHEAD)
@@ -414,20 +414,32 @@ def follow(
         return replay(recording, chosen, rows, e, dtype, turned)
 
     def off(_: Sequence[int], found: Replay) -> Floats:
-        return suspicion(recording, found)
+        return compare(recording, found).suspicion()
 
     return _on_its_sides(checkpoints, again, off, steps, asked)
 
 
-def suspicion(recording: Recording, again: Replay) -> Floats:
-    """(K, N + 1) the largest deviations of each iteration that can be compared, and of what stands at the end, in units
-    of the tolerances."""
-    shared = comparable(recording, again)
-    rows = np.where(shared, worst(of_iterations(recording, again)), 0)
-    shares = [off / QUANTITIES[name].tolerance for name, off in of_ends(recording, again).items()]
-    ends = np.stack(shares).max(axis=(0, -1))
-    # there is no end within an epoch, nor one to compare behind a leap
-    return np.column_stack([rows, np.where(shared.all(axis=1), np.nan_to_num(ends, nan=0.0, posinf=np.inf), 0)])
+@dataclass(frozen=True, eq=False)
+class Deviations:
+    """How far K stretches of N iterations are from their replay."""
+
+    iterations: dict[str, Floats]  # see of_iterations
+    ends: dict[str, Floats]  # see of_ends
+    shared: NDArray[np.bool_]  # see comparable
+
+    def suspicion(self) -> Floats:
+        """(K, N + 1) the largest deviations of each iteration that can be compared, and of what stands at the end, in
+        units of the tolerances."""
+        rows = np.where(self.shared, worst(self.iterations), 0)
+        shares = [off / QUANTITIES[name].tolerance for name, off in self.ends.items()]
+        ends = np.stack(shares).max(axis=(0, -1))
+        # there is no end within an epoch, nor one to compare behind a leap
+        return np.column_stack([rows, np.where(self.shared.all(axis=1), np.nan_to_num(ends, nan=0, posinf=np.inf), 0)])
+
+
+def compare(recording: Recording, again: Replay) -> Deviations:
+    """Everything that was recorded of these stretches against their replay."""
+    return Deviations(of_iterations(recording, again), of_ends(recording, again), comparable(recording, again))
 
 
 def calm_probe(recording: Recording, checkpoint: int, e: Experiment) -> bool:

@@ -31,6 +31,9 @@ Layers = list[tuple[Floats, Floats]]  # weights (..., outputs, inputs) and biase
 
 _SD = STATISTICS.index("sd")
 BLOCK_BYTES = 4 * 2**20  # of gradients and weights that wait for their statistics: these find them in the cache
+# Up to so many multiplications OpenBLAS multiplies matrices where they lie (its small matrix optimization); beyond, it
+# copies them beforehand, which takes longer than the product itself where one of them is as narrow as a layer of S1.
+SMALL, MOST_PIECES = 10**6, 8
 FLAT = 0.05  # an activation is saturated within this share of its range from a bound
 ZERO = 1e-5  # of a layer's sd, the largest so far: what is smaller may be 0 in float32
 ROOM = 1e-4  # of the spread of what is compared with a bound: float32 may find it on the other side
@@ -85,13 +88,14 @@ def replay(
     dtype: DTypeLike = np.float64,
     turned: Sequence[Sequence[Kink]] = (),
     shake: Sequence[float] = (),
+    listed: bool = True,
 ) -> Replay:
     """Run `steps` iterations from each checkpoint.
 
     Data and settings are `experiment`'s, the file's own when it is None. Stretches end early where the first of them
     reaches the experiment's end. `turned` has, for each stretch, the kinks of which it takes the other side; `shake`
     has the share by which all its parameters are moved beforehand, up or down; beside a kink all of these take the side
-    of the first. A recording without an experiment, of another network or without the optimiser's moments raises
+    of the first. Kinks are not looked for unless they are to be `listed`. A recording without an experiment, of another network or without the optimiser's moments raises
     `RecordingError`, and so do stretches whose mini-batches differ in size: those cannot go side by side.
     """
     e = experiment or recording.origin.experiment
@@ -102,7 +106,7 @@ def replay(
     if recording.origin.moments != moments_of(e):
         raise RecordingError(f"this recording holds no moments of {e.optimizer.capitalize()}: train it again")
     run = _Stretches(recording, checkpoints, e, dtype, turned)
-    run.parameters, run.together = _shaken(run.parameters, shake), bool(shake)
+    run.parameters, run.together, run.listed = _shaken(run.parameters, shake), bool(shake), listed
     steps = min(steps, e.iterations - int(run.start.max()))
     rows = max(1, BLOCK_BYTES // (2 * run.parameters.nbytes))
     # an experiment can explode, and then it does so in the replay, too
@@ -200,11 +204,13 @@ class _Stretches:
         self.turned = turned
         self.together = False  # do all take the side of the first beside a kink?
         self.kinks: list[list[Kink]] = [[] for _ in chosen]
+        self.listed = True
         self.propagate = _propagation(e, recording.origin, dtype)
         inputs, self.labels = _data(e)
         self.images = self.propagate.inputs(inputs)
         self.sizes: Floats = _sizes_of(e).astype(dtype)
-        self.taken = self.images[:0]  # room for a mini-batch's images
+        self.orders: dict[int, list[Ints]] = {}  # of each epoch, its mini-batches
+        self.taken = self.cast = self.images[:0]  # room for a mini-batch's images, as they lie and in the replay's numbers
         # sd of the gradients, the largest so far
         self.spread: Floats = np.zeros((len(chosen), len(self.origin.layers)))
 
@@ -222,11 +228,11 @@ class _Stretches:
             sides = Sides(turned, self.together)
             seen = self.propagate(parameters[row], images, labels, gradients[row], sides, sizes)
             losses[row] = seen.loss
-            for k, kink in _kinks(seen.before, e, self.done):
+            for k, kink in _kinks(seen.before, e, self.done) if self.listed else ():
                 self.kinks[k].append(kink)
             factors[row] = _clip(gradients[row], e, self.origin)
             apart[row] = seen.apart * factors[row, ..., None]
-            parameters[row + 1] = parameters[row] - self._change(gradients[row])
+            np.subtract(parameters[row], self._change(gradients[row]), out=parameters[row + 1])
             self.done += 1
         self.parameters, self.last_gradient = parameters[-1], gradients[-1]
         figures = _figures(parameters, gradients, LOUD * apart, self.spread, self.origin)
@@ -236,17 +242,26 @@ class _Stretches:
     def _batch(self) -> tuple[Floats, Ints, Floats]:
         """Images (K, batch, ...), labels and the images' norms (K, batch) of the next iteration; those of one stretch,
         (batch, ...) and (batch,), where all go side by side through the same. The next batch overwrites the images."""
-        at = (divmod(int(start) + self.done, self.e.iterations_per_epoch) for start in self.start)
-        chosen = [_order(self.e, epoch)[batch] for epoch, batch in at]
+        at = [divmod(start + self.done, self.e.iterations_per_epoch) for start in self.start.tolist()]
+        chosen = [self._order(epoch)[batch] for epoch, batch in at]
         if len({len(indices) for indices in chosen}) > 1:
             raise RecordingError("these stretches have mini-batches of different sizes: replay them one by one")
-        indices = np.stack(chosen) if (self.start != self.start[0]).any() else chosen[0]
+        apart = any(one != at[0] for one in at)
+        indices = np.concatenate(chosen).reshape(len(chosen), -1) if apart else chosen[0]
         shape = (*indices.shape, *self.images.shape[1:])
         if self.taken.shape != shape:
             self.taken = np.empty(shape, self.images.dtype)
+            self.cast = self.taken.astype(self.parameters.dtype, copy=False)
         # in any mode but "raise" numpy needs no copy besides
-        images = np.take(self.images, indices, axis=0, out=self.taken, mode="clip")
-        return images.astype(self.parameters.dtype, copy=False), self.labels[indices], self.sizes[indices]
+        np.take(self.images, indices, axis=0, out=self.taken, mode="clip")
+        if self.cast is not self.taken:
+            self.cast[...] = self.taken
+        return self.cast, self.labels[indices], self.sizes[indices]
+
+    def _order(self, epoch: int) -> list[Ints]:
+        if epoch not in self.orders:
+            self.orders[epoch] = _order(self.e, epoch)
+        return self.orders[epoch]
 
     def _change(self, g: Floats) -> Floats:
         """(K, P) what the optimiser's next step takes off the parameters; see `labkit.optimizers` for the sources."""
@@ -260,15 +275,21 @@ class _Stretches:
             step: Floats = e.learning_rate * g / (np.sqrt(square) + e.epsilon)
             return step
         mean, square = self.moments
+        room = np.multiply(g, 0.1)
         mean *= 0.9
-        mean += 0.1 * g
+        mean += room
+        np.multiply(g, g, out=room)
+        room *= 0.001
         square *= 0.999
-        square += 0.001 * g * g
+        square += room
         number = (self.start + self.done + 1.0)[:, None]
-        m, v = (1 - beta**number for beta in (0.9, 0.999))
-        change: Floats = (e.learning_rate / m).astype(g.dtype) * mean
-        change /= np.sqrt(square / v.astype(g.dtype)) + e.epsilon
-        return change
+        m, v = ((1 - beta**number).astype(g.dtype) for beta in (0.9, 0.999))
+        np.divide(square, v, out=room)
+        np.sqrt(room, out=room)
+        room += e.epsilon
+        np.divide(mean, room, out=room)
+        room *= g.dtype.type(e.learning_rate) / m
+        return room
 
 
 def _figures(parameters: Floats, gradients: Floats, least: Floats, spread: Floats, origin: Origin) -> dict[str, Floats]:
@@ -278,12 +299,13 @@ def _figures(parameters: Floats, gradients: Floats, least: Floats, spread: Float
     columns: dict[str, list[Floats]] = {}
     pairs = zip(matrices_of(parameters, origin), matrices_of(gradients, origin), strict=True)
     for layer, ((w, b), (g, d)) in enumerate(pairs):
-        taken, none = statistics(g), np.zeros(g.shape[:-1])
+        size, none = np.abs(g), np.zeros(g.shape[:-1])
+        taken = _statistics(g, size)
         largest = np.maximum.accumulate(np.maximum(taken[..., _SD], spread[:, layer]), axis=0)
         spread[:, layer] = largest[-1]
         found = {
             "gradient": taken,
-            "zero_most": _nearly_zero(g, largest),
+            "zero_most": _nearly_zero(size, largest),
             "update_norm": _norm(w[1:] - w[:-1]),
             "weight_norm": _norm(w[:-1]),
             "weight_dot_gradient": _dot(w[:-1], g),
@@ -347,7 +369,7 @@ def probe(
             hidden=_stacked([_sizes(h) for h, _ in last], (len(parameters), 0, 3)),
             flat=_stacked([_flat(h, z, e.activation) for h, z in last], (len(parameters), 0, 2, 2)),
             gradient=(taken := np.stack([statistics(g) for g in rows], axis=1)),
-            zero_most=np.stack([_nearly_zero(g, taken[:, k, _SD]) for k, g in enumerate(rows)], axis=1),
+            zero_most=np.stack([_nearly_zero(np.abs(g), taken[:, k, _SD]) for k, g in enumerate(rows)], axis=1),
             gradients=rows,
             through_time=seen.through_time,
             kinks=kinks,
@@ -438,27 +460,47 @@ def _of_images(weights: Floats, images: Floats) -> Floats:
     if images.ndim < weights.ndim:
         together: Floats = weights.reshape(-1, weights.shape[-1]) @ images.T
         return together.reshape(*weights.shape[:-1], len(images))
-    return (images @ weights.swapaxes(-1, -2)).swapaxes(-1, -2)
+    *networks, batch, inputs = images.shape
+    pieces = _pieces(batch, inputs * weights.shape[-2])
+    parts = images.reshape(*networks, pieces, batch // pieces, inputs) @ weights[..., None, :, :].swapaxes(-1, -2)
+    return parts.reshape(*networks, batch, -1).swapaxes(-1, -2)
 
 
 def _by_images(d: Floats, images: Floats, into: Floats) -> None:
     """What comes back (..., outputs, batch) times images (..., batch, inputs)."""
     if images.ndim < d.ndim:
         into[...] = (d.reshape(-1, len(images)) @ images).reshape(into.shape)
-    else:
-        np.matmul(d, images, out=into)
+        return
+    *networks, batch, inputs = images.shape
+    pieces = _pieces(inputs, batch * d.shape[-2])
+    parts = (values.reshape(*values.shape[:-1], pieces, -1).swapaxes(-2, -3) for values in (images, into))
+    np.matmul(d[..., None, :, :], *parts)
+
+
+def _pieces(count: int, each: int) -> int:
+    """Into how many equal parts a product is cut, of `count` rows or columns with `each` multiplications: the fewest of
+    at most SMALL, or one where that takes too many."""
+    few = (pieces for pieces in range(1, MOST_PIECES + 1) if count % pieces == 0 and count * each <= SMALL * pieces)
+    return next(few, 1)
 
 
 def _activated(z: Floats, e: Experiment) -> Floats:
-    if e.activation == "relu":  # as below, without a detour through float64
+    if e.activation == "relu":  # these as below, without a detour through float64
         return np.maximum(z, 0)
+    if e.activation == "sigmoid":
+        return 1 / (1 + np.exp(-z))
     found: Floats = theory.value(e.activation, z, e.slope).astype(z.dtype, copy=False)
     return found
 
 
-def _slope(z: Floats, e: Experiment) -> Floats:
+def _slope(z: Floats, h: Floats, e: Experiment) -> Floats:
+    """The activation's slope at z, where its value is h."""
     if e.activation == "relu":
         return z > 0
+    if e.activation == "sigmoid":
+        return h * (1 - h)
+    if e.activation == "tanh":
+        return 1 - h * h
     found: Floats = theory.slope(e.activation, z, e.slope).astype(z.dtype, copy=False)
     return found
 
@@ -485,10 +527,10 @@ def _backpropagate(
     """Write the gradients; give the loss, what comes out of each layer before the activation, and behind it, and the
     sizes (..., L, 2) of the images' own gradients. `sizes` are the images' norms, where they are known."""
     inputs, before, log_p = forward(layers, images, e, sides)
-    shape = (*log_p.shape[:-2], 1, log_p.shape[-1])
-    known = np.broadcast_to(labels[..., None, :], shape)
+    right = np.broadcast_to(labels[..., None, :] == np.arange(log_p.shape[-2])[:, None], log_p.shape)
+    loss = -log_p[right].reshape(*log_p.shape[:-2], -1).mean(axis=-1)  # one class for each image
     d = np.exp(log_p)
-    d -= known == np.arange(log_p.shape[-2])[:, None]
+    d -= right
     d = d[..., -before[-1].shape[-2] :, :] / log_p.shape[-1]
     apart = np.empty((*d.shape[:-2], len(layers), 2), d.dtype)
     share = 1 + UNSURE / (d.shape[-1] * np.maximum(_norms(d), _LEAST_ERROR))
@@ -501,10 +543,10 @@ def _backpropagate(
             np.matmul(d, inputs[index].swapaxes(-1, -2), out=gradients[index][0])
         else:
             _by_images(d, images, gradients[0][0])
-        np.sum(d, axis=-1, out=gradients[index][1])
+        np.add.reduce(d, axis=-1, out=gradients[index][1])
         if index:
-            d = (layers[index][0].swapaxes(-1, -2) @ d) * _slope(before[index - 1], e)
-    return -np.take_along_axis(log_p, known, axis=-2).mean(axis=(-1, -2)), before, inputs[1:], apart
+            d = (layers[index][0].swapaxes(-1, -2) @ d) * _slope(before[index - 1], inputs[index], e)
+    return loss, before, inputs[1:], apart
 
 
 def on_side_of(first: Floats, z: Floats) -> Floats:
@@ -537,26 +579,37 @@ def _kinks(before: list[Floats], e: Experiment, row: int) -> list[tuple[int, Kin
 
 def statistics(values: Floats) -> Floats:
     """(..., n) to (..., S) statistics in STATISTICS order, in float64."""
+    return _statistics(values, np.abs(values))
+
+
+def _statistics(values: Floats, size: Floats) -> Floats:
     n = values.shape[-1]
-    size = np.abs(values)
-    mean, norm = values.mean(axis=-1, dtype=np.float64), _norm(values)
+    mean, norm = np.add.reduce(values, axis=-1) / n, _norm(values)
     found = {
         "mean": mean,
-        "abs_mean": size.mean(axis=-1, dtype=np.float64),
-        "sd": _norm(np.subtract(values, mean[..., None].astype(values.dtype))) / np.sqrt(n),
+        "abs_mean": np.add.reduce(size, axis=-1) / n,
+        "sd": _norm(np.subtract(values, mean[..., None])) / np.sqrt(n),
         "norm": norm,
         "abs_max": size.max(axis=-1),
-        "zero_share": np.count_nonzero(size == 0, axis=-1) / n,
+        "zero_share": _counted(size == 0) / n,
         # a sum of squares is finite only where everything is
-        "nonfinite": 0 if np.isfinite(norm).all() else np.count_nonzero(~np.isfinite(values), axis=-1),
+        "nonfinite": 0 if np.isfinite(norm).all() else _counted(~np.isfinite(values)),
     }
-    return np.stack(np.broadcast_arrays(*(found[name] for name in STATISTICS)), axis=-1).astype(np.float64)
+    columns = np.empty((*norm.shape, len(STATISTICS)))
+    for column, name in enumerate(STATISTICS):
+        columns[..., column] = found[name]
+    return columns
 
 
-def _nearly_zero(values: Floats, spread: Floats) -> Floats:
-    """(...) share of values (..., n) that rounding cannot tell from 0, where their spread is (...)."""
-    small: Floats = np.count_nonzero(np.abs(values) <= ZERO * spread[..., None], axis=-1) / values.shape[-1]
-    return small
+def _nearly_zero(size: Floats, spread: Floats) -> Floats:
+    """(...) share of values that rounding cannot tell from 0, from their sizes (..., n) and their spread (...)."""
+    return _counted(size <= (ZERO * spread[..., None]).astype(size.dtype)) / size.shape[-1]
+
+
+def _counted(flags: NDArray[np.bool_]) -> Floats:
+    """(...) how many of flags (..., n) are set."""
+    found: Floats = np.add.reduce(flags.view(np.uint8), axis=-1, dtype=np.uint32)  # twice as fast as of flags
+    return found
 
 
 @lru_cache(maxsize=8)

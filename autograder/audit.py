@@ -14,8 +14,9 @@ import numpy as np
 from labkit import deviations
 from labkit.deviations import OF_ITERATIONS, QUANTITIES, SOON, Deviations, Quantity
 from labkit.experiments import Experiment
+from labkit.propagation import Floats
 from labkit.recording import Recording
-from labkit.replay import Floats, Replay, replay
+from labkit.replay import Replay, replay
 
 STRETCHES = 8  # of S1's 50: a recording with a share f of forged epochs passes with a probability of (1 - f)^8
 TOGETHER = 8  # networks side by side: their parameters stay in the processor's cache
@@ -125,7 +126,7 @@ def mismatches(
         if finding is None:
             continue
         again = None
-        # mostly it was a kink, which is found sooner than a storm is ruled out; but a run that explodes has many of them
+        # mostly it was a kink, which is found before a storm is ruled out; a run that explodes has too many of them
         if deviations.calm(recording, checkpoints[k], min(SOON, steps), e).all():
             again, finding = _followed(recording, checkpoints[k], steps, e)
             if finding is None:
@@ -159,7 +160,8 @@ def _firsts(recording: Recording, again: Replay, off: Deviations) -> list[Findin
         if rows.any():
             row = int(rows.any(axis=0).argmax())
             name = list(wrong)[int(rows[:, row].argmax())]
-            found.append(_finding(recording, again, name, (k, row, int(wrong[name][k, row].argmax())), off.iterations[name]))
+            where = k, row, int(wrong[name][k, row].argmax())
+            found.append(_finding(recording, again, name, where, off.iterations[name]))
         else:
             found.append(_at_end(recording, again, k, off.ends) if off.shared[k].all() else None)
     return found

@@ -22,8 +22,9 @@ from labkit.counts import counted
 from labkit.deviations import OF_ITERATIONS, OF_PROBES
 from labkit.experiments import Experiment
 from labkit.histogram import BINS
+from labkit.propagation import Floats
 from labkit.recording import STATISTICS, Recording, checkpoint_iterations
-from labkit.replay import Floats, Replay, has_network_of, moments_of, replay, start_of
+from labkit.replay import Replay, has_network_of, moments_of, replay, start_of
 
 # What float32 cannot hold, or not the square of, may still be a number in the replay's float64; then it is beyond this.
 _HUGE = 1e30

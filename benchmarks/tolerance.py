@@ -172,8 +172,9 @@ def off(recording: Recording, e: Experiment, epochs: range | None = None, calm: 
         starts = [taken.index(epoch * e.iterations_per_epoch) for epoch in some]
         ends = [taken.index((epoch + 1) * e.iterations_per_epoch) for epoch in some]
         again = deviations.follow(recording, starts, e.iterations_per_epoch, e, e.dtype, deviations.SUSPICIOUS)
-        iterations, at_ends = deviations.of_iterations(recording, again), deviations.of_ends(recording, again)
-        for k, suspicion in enumerate(deviations.suspicion(recording, again) if calm else ()):
+        off = deviations.compare(recording, again)
+        iterations, at_ends = off.iterations, off.ends
+        for k, suspicion in enumerate(off.suspicion() if calm else ()):
             if suspicion.max() > 1:  # an audit asks, too, where a figure is beyond its tolerance
                 left = ~deviations.calm(recording, starts[k], e.iterations_per_epoch, e)
                 largest[STORMY] += left.any()

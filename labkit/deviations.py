@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from labkit.experiments import Experiment
+from labkit.propagation import Floats, Kink
 from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Origin, Recording, RecordingError
-from labkit.replay import Floats, Kink, Probes, Replay, matrices_of, probe, replay
+from labkit.replay import Probes, Replay, matrices_of, probe, replay
 
 _SD, _NORM, _MAX = (STATISTICS.index(name) for name in ("sd", "norm", "abs_max"))
 _TINY = float(np.finfo(np.float32).tiny)  # a network that died has gradients and updates of exactly 0
@@ -365,9 +366,10 @@ def _probe_gradient(found: Floats, again: Probes) -> dict[str, Floats]:
 
 
 def _probe_weights(recording: Recording, rows: NDArray[np.int64], checkpoints: Sequence[int]) -> dict[str, Floats]:
-    kept = matrices_of(recording.checkpoint_parameters[list(checkpoints)].astype(np.float64), recording.origin)
-    weights = tuple(w for w, _ in kept)
-    true = np.stack([np.stack([w.mean(axis=-1), w.std(axis=-1)], axis=-1) for w in weights], axis=1)
+    weights = [w for w, _ in matrices_of(recording.checkpoint_parameters[list(checkpoints)], recording.origin)]
+    true = np.stack(
+        [np.stack([of(w, axis=-1, dtype=np.float64) for of in (np.mean, np.std)], axis=-1) for w in weights], axis=1
+    )
     off = np.abs(recording.weight[rows] - true) / (true[..., 1:] + _TINY)
     return {
         "weight": off.max(axis=-1),

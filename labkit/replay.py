@@ -1,62 +1,33 @@
 """Re-run stretches of a recording from their checkpoints, side by side, in numpy: what should it hold?
 
-A stretch is a run of consecutive iterations that begins at a checkpoint; from one to the next it is an epoch. The
-back-propagation here is written once more and apart from the one that trains, so that neither can hide the other's
-fault, and so that a grader needs no torch; networks that are more than a plain stack of layers are left to autograd
-(`labkit.rerun`), and share everything else. K stretches are K networks, multiplied along a leading axis, with a column
-for each image: see `labkit.dense`. How far a recording is from its replay is told in `labkit.deviations`.
-
-Where an activation has a kink, rounding decides on which side of it a value beside it falls, and with it whether an
-image counts in a unit's gradient. Both sides are honest, so a replay lists these values, and takes the other side of
-those that it is told to turn.
+A stretch is a run of consecutive iterations that begins at a checkpoint; from one to the next it is an epoch. K
+stretches are K networks. Their gradients come from `labkit.propagation`; those of networks that are more than a plain
+stack of layers are left to autograd (`labkit.rerun`), and share everything else. How far a recording is from its replay
+is told in `labkit.deviations`.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, pairwise
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from labkit import data, initialisations, theory
+from labkit import data, initialisations
 from labkit.experiments import Experiment
+from labkit.propagation import ByHand, Floats, Ints, Kink, Propagation, Sides, kinks_of, log_softmax, logits_of, split
 from labkit.recording import PROBE, STATISTICS, Origin, Recording, RecordingError
-
-Floats = NDArray[Any]  # float64, or float32 where a replay is asked to run in it
-Ints = NDArray[np.int64]
-Layers = list[tuple[Floats, Floats]]  # weights (..., outputs, inputs) and biases (..., outputs), input side first
 
 _SD = STATISTICS.index("sd")
 BLOCK_BYTES = 4 * 2**20  # of gradients and weights that wait for their statistics: these find them in the cache
-# Up to so many multiplications OpenBLAS multiplies matrices where they lie (its small matrix optimization); beyond, it
-# copies them beforehand, which takes longer than the product itself where one of them is as narrow as a layer of S1.
-SMALL, MOST_PIECES = 10**6, 8
 FLAT = 0.05  # an activation is saturated within this share of its range from a bound
 ZERO = 1e-5  # of a layer's sd, the largest so far: what is smaller may be 0 in float32
 ROOM = 1e-4  # of the spread of what is compared with a bound: float32 may find it on the other side
-KINKED = ("relu", "leaky_relu")
-BESIDE = 2e-5  # of a unit's mean |z|: after an epoch in float32, values are within 1e-6 (benchmarks/tolerance.py)
 # A gradient is a sum over images. Where they nearly cancel, its rounding is that of the images' own gradients: their
 # sizes added up, times this share, stand for its own where that is smaller. In S1's networks they are 7 times it, at
 # most 20; in those on circles up to 500.
 LOUD = 0.05
-# Where an image is classified without doubt, p - y is a small difference of large numbers: its rounding is that of p,
-# for which this share of 1 is added to its size, and to what comes of it in every layer.
-UNSURE, _LEAST_ERROR = 0.2, 1e-30
-MOST_BESIDE = 100  # listed for one layer at one iteration; where there are more, a network is dying
-
-
-@dataclass(frozen=True)
-class Kink:
-    """One value before an activation, so near 0 that rounding decides about its sign."""
-
-    row: int  # iteration within the stretch, from 0
-    layer: int  # from 0, input side first
-    unit: int
-    image: int  # in the mini-batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +66,9 @@ def replay(
     Data and settings are `experiment`'s, the file's own when it is None. Stretches end early where the first of them
     reaches the experiment's end. `turned` has, for each stretch, the kinks of which it takes the other side; `shake`
     has the share by which all its parameters are moved beforehand, up or down; beside a kink all of these take the side
-    of the first. Kinks are not looked for unless they are to be `listed`. A recording without an experiment, of another network or without the optimiser's moments raises
-    `RecordingError`, and so do stretches whose mini-batches differ in size: those cannot go side by side.
+    of the first. Kinks are looked for where they are to be `listed`. A recording without an experiment, of another
+    network or without the optimiser's moments raises `RecordingError`, and so do stretches whose mini-batches differ in
+    size: those cannot go side by side.
     """
     e = experiment or recording.origin.experiment
     if e is None:
@@ -122,62 +94,9 @@ def replay(
     )
 
 
-@dataclass(frozen=True)
-class Sides:
-    """On which sides of the kinks K networks are taken."""
-
-    turned: Sequence[tuple[int, Kink]] = ()  # a network, and a kink of which it takes the other side
-    together: bool = False  # beside a kink all take the side of the first
-
-
-SIDES = Sides()  # each its own
-
-
-@dataclass(frozen=True, eq=False)
-class Pass:
-    """What a mini-batch shows of K networks; a column for each of its images."""
-
-    loss: Floats  # (K,)
-    outputs: Floats  # (K, outputs, batch)
-    before: list[Floats]  # (K, units, batch) in front of each activation, at each time step
-    hidden: list[Floats]  # (K, units, batch) behind each of these
-    through_time: Floats  # (K, T) as in a Recording
-    apart: Floats  # (K, L, 2) norms of the images' own gradients of W and of b, added up; 0 where nobody knows
-
-
-class Propagation(Protocol):
-    """Computes losses and gradients of an experiment's network."""
-
-    def inputs(self, images: Floats) -> Floats:
-        """The data (N, ...) in the shape in which they are taken."""
-
-    def __call__(
-        self, parameters: Floats, images: Floats, labels: Ints, gradients: Floats, sides: Sides, sizes: Floats | None, /
-    ) -> Pass:
-        """Write the gradients of parameters (K, P); images (K, batch, ...) or, for all the same, (batch, ...), and
-        their norms (..., batch), where these are known."""
-
-
-class _ByHand:
-    """Back-propagation through a plain stack of layers."""
-
-    def __init__(self, e: Experiment) -> None:
-        self.e = e
-
-    def inputs(self, images: Floats) -> Floats:
-        return images.reshape(len(images), -1)
-
-    def __call__(
-        self, parameters: Floats, images: Floats, labels: Ints, gradients: Floats, sides: Sides, sizes: Floats | None
-    ) -> Pass:
-        layers, slopes = (layers_of(flat, self.e.widths) for flat in (parameters, gradients))
-        loss, before, hidden, apart = _backpropagate(layers, images, labels, self.e, slopes, sides, sizes)
-        return Pass(loss, before[-1], before[:-1], hidden, np.zeros((len(parameters), 0)), apart)
-
-
 def _propagation(e: Experiment, origin: Origin, dtype: DTypeLike) -> Propagation:
     if e.plain:
-        return _ByHand(e)
+        return ByHand(e)
     from labkit.rerun import ByAutograd  # torch takes seconds to load
 
     return ByAutograd(e, origin, np.dtype(dtype))
@@ -210,7 +129,7 @@ class _Stretches:
         self.images = self.propagate.inputs(inputs)
         self.sizes: Floats = _sizes_of(e).astype(dtype)
         self.orders: dict[int, list[Ints]] = {}  # of each epoch, its mini-batches
-        self.taken = self.cast = self.images[:0]  # room for a mini-batch's images, as they lie and in the replay's numbers
+        self.taken = self.cast = self.images[:0]  # room for a mini-batch, as it lies there and in the replay's numbers
         # sd of the gradients, the largest so far
         self.spread: Floats = np.zeros((len(chosen), len(self.origin.layers)))
 
@@ -228,7 +147,7 @@ class _Stretches:
             sides = Sides(turned, self.together)
             seen = self.propagate(parameters[row], images, labels, gradients[row], sides, sizes)
             losses[row] = seen.loss
-            for k, kink in _kinks(seen.before, e, self.done) if self.listed else ():
+            for k, kink in kinks_of(seen.before, e, self.done) if self.listed else ():
                 self.kinks[k].append(kink)
             factors[row] = _clip(gradients[row], e, self.origin)
             apart[row] = seen.apart * factors[row, ..., None]
@@ -357,7 +276,7 @@ def probe(
         sides = Sides([(k, kink) for k, kinks in enumerate(turned) for kink in kinks], bool(shake))
         seen = propagate(parameters, images, labels, gradients, sides, None)
         kinks: list[list[Kink]] = [[] for _ in checkpoints]
-        for k, kink in _kinks(seen.before, e, 0):
+        for k, kink in kinks_of(seen.before, e, 0):
             kinks[k].append(kink)
         rows = tuple(w for w, _ in matrices_of(gradients, recording.origin))
         # where there is time, what stands behind its last step
@@ -365,7 +284,7 @@ def probe(
         last = list(zip(seen.hidden, seen.before, strict=True))[max(0, behind) :]
         return Probes(
             loss=seen.loss,
-            **_classified(_logits(seen.outputs), labels),
+            **_classified(logits_of(seen.outputs), labels),
             hidden=_stacked([_sizes(h) for h, _ in last], (len(parameters), 0, 3)),
             flat=_stacked([_flat(h, z, e.activation) for h, z in last], (len(parameters), 0, 2, 2)),
             gradient=(taken := np.stack([statistics(g) for g in rows], axis=1)),
@@ -380,27 +299,13 @@ def _stacked(found: list[Floats], none: tuple[int, ...]) -> Floats:
     return np.stack(found, axis=1) if found else np.zeros(none)
 
 
-def _logits(outputs: Floats) -> Floats:
-    """Outputs (..., outputs, batch) with a logit for each class: a single one is the logit against 0."""
-    if outputs.shape[-2] > 1:
-        return outputs
-    return np.concatenate([np.zeros_like(outputs), outputs], axis=-2)
-
-
-def _log_softmax(logits: Floats) -> Floats:
-    """Along the classes of logits (..., classes, batch)."""
-    z = logits - logits.max(axis=-2, keepdims=True)
-    found: Floats = z - np.log(np.exp(z).sum(axis=-2, keepdims=True))
-    return found
-
-
 def _classified(logits: Floats, labels: Ints) -> dict[str, Floats]:
     """Accuracy (C, 2), least and most, and mean |p - y| (C,), of logits (C, classes, batch)."""
     right = np.take_along_axis(logits, labels[None, None], axis=1)[:, 0]
     others = logits.copy()
     np.put_along_axis(others, np.broadcast_to(labels, right.shape)[:, None], -np.inf, axis=1)
     lead, room = right - others.max(axis=1), ROOM * logits.std(axis=(1, 2), dtype=np.float64)[:, None]
-    p_right = np.take_along_axis(np.exp(_log_softmax(logits)), labels[None, None], axis=1)[:, 0]
+    p_right = np.take_along_axis(np.exp(log_softmax(logits)), labels[None, None], axis=1)[:, 0]
     return {
         "accuracy": np.stack([(lead > room).mean(axis=1), (lead >= -room).mean(axis=1)], axis=-1),
         "output_error": 2 * (1 - p_right).mean(axis=1) / logits.shape[1],
@@ -431,150 +336,6 @@ def _flat(h: Floats, z: Floats, activation: str) -> Floats:
         share = flat.mean(axis=2)
         bounds.append(np.stack([share.mean(axis=1), (share == 1).mean(axis=1)], axis=-1))
     return np.stack(bounds, axis=-1)
-
-
-def forward(
-    layers: Layers, images: Floats, e: Experiment, sides: Sides = SIDES
-) -> tuple[list[Floats], list[Floats], Floats]:
-    """What goes into each layer (..., inputs, batch), what comes out of it before the activation (..., outputs,
-    batch), and the logarithms of the classes' probabilities (..., classes, batch), for images (..., batch, inputs)."""
-    inputs, before = [images.swapaxes(-1, -2)], []
-    for index, (weights, biases) in enumerate(layers):
-        z = weights @ inputs[-1] if index else _of_images(weights, images)
-        before.append(np.add(z, biases[..., None], order="C"))
-        for k, kink in sides.turned:
-            if kink.layer == index:
-                before[-1][k, kink.unit, kink.image] *= -1
-        if sides.together and e.activation in KINKED and index < len(layers) - 1:
-            before[-1] = on_side_of(before[-1][:1], before[-1])
-        inputs.append(_activated(before[-1], e))
-    return inputs[:-1], before, _log_softmax(_logits(before[-1]))
-
-
-def _of_images(weights: Floats, images: Floats) -> Floats:
-    """Weights (..., outputs, inputs) times images (..., batch, inputs), (..., outputs, batch).
-
-    Images lie in rows, and it is they that should come first in the product; where all networks see the same ones,
-    it is one product.
-    """
-    if images.ndim < weights.ndim:
-        together: Floats = weights.reshape(-1, weights.shape[-1]) @ images.T
-        return together.reshape(*weights.shape[:-1], len(images))
-    *networks, batch, inputs = images.shape
-    pieces = _pieces(batch, inputs * weights.shape[-2])
-    parts = images.reshape(*networks, pieces, batch // pieces, inputs) @ weights[..., None, :, :].swapaxes(-1, -2)
-    return parts.reshape(*networks, batch, -1).swapaxes(-1, -2)
-
-
-def _by_images(d: Floats, images: Floats, into: Floats) -> None:
-    """What comes back (..., outputs, batch) times images (..., batch, inputs)."""
-    if images.ndim < d.ndim:
-        into[...] = (d.reshape(-1, len(images)) @ images).reshape(into.shape)
-        return
-    *networks, batch, inputs = images.shape
-    pieces = _pieces(inputs, batch * d.shape[-2])
-    parts = (values.reshape(*values.shape[:-1], pieces, -1).swapaxes(-2, -3) for values in (images, into))
-    np.matmul(d[..., None, :, :], *parts)
-
-
-def _pieces(count: int, each: int) -> int:
-    """Into how many equal parts a product is cut, of `count` rows or columns with `each` multiplications: the fewest of
-    at most SMALL, or one where that takes too many."""
-    few = (pieces for pieces in range(1, MOST_PIECES + 1) if count % pieces == 0 and count * each <= SMALL * pieces)
-    return next(few, 1)
-
-
-def _activated(z: Floats, e: Experiment) -> Floats:
-    if e.activation == "relu":  # these as below, without a detour through float64
-        return np.maximum(z, 0)
-    if e.activation == "sigmoid":
-        return 1 / (1 + np.exp(-z))
-    found: Floats = theory.value(e.activation, z, e.slope).astype(z.dtype, copy=False)
-    return found
-
-
-def _slope(z: Floats, h: Floats, e: Experiment) -> Floats:
-    """The activation's slope at z, where its value is h."""
-    if e.activation == "relu":
-        return z > 0
-    if e.activation == "sigmoid":
-        return h * (1 - h)
-    if e.activation == "tanh":
-        return 1 - h * h
-    found: Floats = theory.slope(e.activation, z, e.slope).astype(z.dtype, copy=False)
-    return found
-
-
-def backpropagate(
-    layers: Layers, images: Floats, labels: Ints, e: Experiment, into: Layers | None = None
-) -> tuple[Floats, Layers]:
-    """Mean cross-entropy in nats (...) of images (..., batch, inputs) with labels (..., batch), and its gradients in
-    the layers' shapes, in new arrays or `into` these."""
-    gradients = into if into is not None else [(np.empty_like(w), np.empty_like(b)) for w, b in layers]
-    loss, *_ = _backpropagate(layers, images, labels, e, gradients)
-    return loss, gradients
-
-
-def _backpropagate(
-    layers: Layers,
-    images: Floats,
-    labels: Ints,
-    e: Experiment,
-    gradients: Layers,
-    sides: Sides = SIDES,
-    sizes: Floats | None = None,
-) -> tuple[Floats, list[Floats], list[Floats], Floats]:
-    """Write the gradients; give the loss, what comes out of each layer before the activation, and behind it, and the
-    sizes (..., L, 2) of the images' own gradients. `sizes` are the images' norms, where they are known."""
-    inputs, before, log_p = forward(layers, images, e, sides)
-    right = np.broadcast_to(labels[..., None, :] == np.arange(log_p.shape[-2])[:, None], log_p.shape)
-    loss = -log_p[right].reshape(*log_p.shape[:-2], -1).mean(axis=-1)  # one class for each image
-    d = np.exp(log_p)
-    d -= right
-    d = d[..., -before[-1].shape[-2] :, :] / log_p.shape[-1]
-    apart = np.empty((*d.shape[:-2], len(layers), 2), d.dtype)
-    share = 1 + UNSURE / (d.shape[-1] * np.maximum(_norms(d), _LEAST_ERROR))
-    for index in reversed(range(len(layers))):
-        one = share * _norms(d)
-        entering = sizes if index == 0 and sizes is not None else _norms(inputs[index])
-        apart[..., index, 0] = (one * entering).sum(axis=-1)
-        apart[..., index, 1] = one.sum(axis=-1)
-        if index:
-            np.matmul(d, inputs[index].swapaxes(-1, -2), out=gradients[index][0])
-        else:
-            _by_images(d, images, gradients[0][0])
-        np.add.reduce(d, axis=-1, out=gradients[index][1])
-        if index:
-            d = (layers[index][0].swapaxes(-1, -2) @ d) * _slope(before[index - 1], inputs[index], e)
-    return loss, before, inputs[1:], apart
-
-
-def on_side_of(first: Floats, z: Floats) -> Floats:
-    """Values (..., units, batch), those beside the kink on the side of the first's."""
-    size = np.abs(z)
-    beside = size < BESIDE * size.mean(axis=-1, keepdims=True)
-    sided = np.where(first > 0, np.maximum(size, np.finfo(z.dtype).tiny), -size)
-    found: Floats = np.where(beside, sided, z)
-    return found
-
-
-def _kinks(before: list[Floats], e: Experiment, row: int) -> list[tuple[int, Kink]]:
-    """The values (K, units, batch) of each layer that lie beside the activation's kink, and whose they are.
-
-    What is exactly 0 is so in every kind of numbers: units without any input.
-    """
-    if e.activation not in KINKED:
-        return []
-    found = []
-    for layer, z in enumerate(before):
-        size = np.abs(z)
-        scale = size.mean(axis=-1, keepdims=True)
-        beside = size < BESIDE * scale
-        if not beside.any():
-            continue
-        near = np.argwhere(beside & (size > 0) & (scale < np.inf))
-        found += [(k, Kink(row, layer, unit, image)) for k, unit, image in near[:MOST_BESIDE].tolist()]
-    return found
 
 
 def statistics(values: Floats) -> Floats:
@@ -636,25 +397,10 @@ def has_network_of(recording: Recording, e: Experiment) -> bool:
 
 def matrices_of(flat: Floats, origin: Origin) -> list[tuple[Floats, Floats | None]]:
     """Weights (..., n) and biases (..., m) of each layer as views of rows (..., P) in a checkpoint's order."""
-    found = _split(flat, [math.prod(shape) for _, shape in origin.parameters])
+    found = split(flat, [math.prod(shape) for _, shape in origin.parameters])
     parts = dict(zip((name for name, _ in origin.parameters), found, strict=True))
     names = [name for name, _ in origin.parameters[: len(origin.layers)]]
     return [(parts[name], parts.get(name.removesuffix("weight") + "bias")) for name in names]
-
-
-def layers_of(flat: Floats, widths: Sequence[int]) -> Layers:
-    """Weights and biases of each layer as views of rows (..., P) in a checkpoint's order."""
-    shapes = [(fan_out, fan_in) for fan_in, fan_out in pairwise(widths)]
-    sizes = [a * b for a, b in shapes] + [a for a, _ in shapes]
-    parts = _split(flat, sizes)
-    matrices = [part.reshape(*flat.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=False)]
-    return list(zip(matrices, parts[len(shapes) :], strict=True))
-
-
-def _split(flat: Floats, sizes: Sequence[int]) -> list[Floats]:
-    """Views of rows (..., P), so many columns each."""
-    ends = list(accumulate(sizes, initial=0))
-    return [flat[..., start:end] for start, end in pairwise(ends)]
 
 
 def moments_of(e: Experiment) -> tuple[str, ...]:
@@ -669,12 +415,6 @@ def _shaken(parameters: Floats, shake: Sequence[float]) -> Floats:
     signs = np.where(np.arange(parameters.shape[1]) % 3, 1, -1)
     moved: Floats = (parameters * (1 + np.outer(shake, signs))).astype(parameters.dtype)
     return moved
-
-
-def _norms(columns: Floats) -> Floats:
-    """(..., batch) the norm of each column of (..., units, batch)."""
-    found: Floats = np.sqrt(np.einsum("...ui,...ui->...i", columns, columns))
-    return found
 
 
 def _norm(values: Floats) -> Floats:
@@ -695,7 +435,7 @@ def _clip(gradients: Floats, e: Experiment, origin: Origin) -> Floats:
         return ones * factor[:, None]
     if e.clip_each is not None:
         sizes = [math.prod(shape) for _, shape in origin.parameters]
-        parts = _split(gradients, sizes)
+        parts = split(gradients, sizes)
         factors = [np.minimum(1, e.clip_each / (_norm(part) + 1e-6)).astype(gradients.dtype) for part in parts]
         for part, factor in zip(parts, factors, strict=True):
             part *= factor[:, None]

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from labkit import networks
 from labkit.experiments import Experiment
 from labkit.losses import mean_cross_entropy
+from labkit.propagation import KINKED, Floats, Ints, Kink, Pass, Sides, on_side_of
 from labkit.recorder import hidden_modules
 from labkit.recording import Origin
-from labkit.replay import KINKED, Floats, Ints, Kink, Pass, Sides, on_side_of
 
 
 class ByAutograd:

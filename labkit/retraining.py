@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labkit import data, replay
+from labkit import data, propagation, replay
 from labkit.experiments import Experiment, ExperimentError
 
 Floats = NDArray[Any]
@@ -42,13 +42,13 @@ def retrain(e: Experiment, dtype: str = "float32", shake: float = 0.0, steps: in
     signs = np.where(np.arange(len(start := replay.start_of(e))) % 3, 1.0, -1.0)
     parameters = (start * (1 + shake * signs)).astype(dtype)
     gradients, moments = np.empty_like(parameters), [np.zeros_like(parameters) for _ in range(2)]
-    layers, slopes = (replay.layers_of(flat, e.widths) for flat in (parameters, gradients))
+    layers, slopes = (propagation.layers_of(flat, e.widths) for flat in (parameters, gradients))
     order = [batch for epoch in range(e.epochs) for batch in data.epoch_batches(e, epoch)][:steps]
     losses = np.full(len(order), np.nan)
     # a network can break down, and then it does so here, too
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         for at, batch in enumerate(order):
-            losses[at], _ = replay.backpropagate(layers, images[batch], drawn.labels[batch], e, slopes)
+            losses[at], _ = propagation.backpropagate(layers, images[batch], drawn.labels[batch], e, slopes)
             if not np.isfinite(losses[at]):
                 break
             _adam(parameters, gradients, moments, at + 1, e)
@@ -90,10 +90,10 @@ def _adam(parameters: Floats, gradients: Floats, moments: list[Floats], number: 
     parameters -= (e.learning_rate / (1 - _FIRST**number)) * mean / root
 
 
-def _right(layers: replay.Layers, images: Floats, labels: NDArray[np.int64], e: Experiment) -> float:
+def _right(layers: propagation.Layers, images: Floats, labels: NDArray[np.int64], e: Experiment) -> float:
     found = 0
     for first in range(0, len(images), CHUNK):
         some = slice(first, first + CHUNK)
-        *_, log_p = replay.forward(layers, images[some], e)
+        *_, log_p = propagation.forward(layers, images[some], e)
         found += int((log_p.argmax(axis=0) == labels[some]).sum())
     return found / len(images)

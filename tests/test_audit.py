@@ -15,7 +15,7 @@ import labkit
 from autograder import audit, auditing, cli, identities, questionnaire
 from autograder.authenticity import examine
 from autograder.checks import Failed
-from labkit import data, deviations, networks, replay
+from labkit import data, deviations, networks, propagation, replay
 from labkit.deviations import QUANTITIES
 from labkit.experiments import Experiment, experiment
 from labkit.recorder import Recorder, tensors
@@ -188,7 +188,7 @@ def refitted(r: Recording, checkpoints: list[int]) -> Recording:
     arrays["probe_gradient"][rows], arrays["probe_loss"][rows] = probe.gradient, probe.loss
     arrays["accuracy"][rows], arrays["output_error"][rows] = probe.accuracy.mean(axis=-1), probe.output_error
     arrays["hidden"][rows] = np.concatenate([probe.hidden, probe.flat.mean(axis=-1)], axis=-1)
-    weights = [w.reshape(len(w), -1) for w, _ in replay.layers_of(r.checkpoint_parameters[checkpoints], e.widths)]
+    weights = [w.reshape(len(w), -1) for w, _ in propagation.layers_of(r.checkpoint_parameters[checkpoints], e.widths)]
     arrays["weight"][rows] = np.stack([np.stack([w.mean(axis=-1), w.std(axis=-1)], axis=-1) for w in weights], axis=1)
     for layer in range(len(weights)):
         for name, reach, values in (
@@ -295,7 +295,7 @@ def leaping_moments(r: Recording) -> Recording:
     """The smallest mean squares of one layer at 0: its norm does not tell, and Adam's next step is a leap."""
     moments = r.checkpoint_moments.copy()
     at = r.checkpoint_iteration.tolist().index((FIRST + 1) * LENGTH)
-    (weights, _), *_ = replay.layers_of(moments[at, 1:], r.origin.experiment.widths)
+    (weights, _), *_ = propagation.layers_of(moments[at, 1:], r.origin.experiment.widths)
     smallest = np.argsort(weights, axis=None)[:40]
     assert np.linalg.norm(weights.ravel()[smallest]) < QUANTITIES["moments"].tolerance * np.linalg.norm(weights)
     moments[at, 1, smallest] = 0
@@ -337,8 +337,8 @@ def on_a_kink(r: Recording, checkpoint: int, images: np.ndarray) -> Recording:
     """One unit's weights moved until a value before the first ReLU is 0 but for rounding: too little to be seen."""
     parameters, e = r.checkpoint_parameters.copy(), r.origin.experiment
     for _ in range(3):
-        layers = replay.layers_of(parameters[[checkpoint]].astype(np.float64), e.widths)
-        _, (z, *_), _ = replay.forward(layers, images[None], e)
+        layers = propagation.layers_of(parameters[[checkpoint]].astype(np.float64), e.widths)
+        _, (z, *_), _ = propagation.forward(layers, images[None], e)
         unit, image = np.unravel_index((np.abs(z[0]) / np.linalg.norm(images, axis=1)).argmin(), z[0].shape)
         x = images[image].astype(np.float64)
         parameters[checkpoint, unit * len(x) : (unit + 1) * len(x)] -= z[0, unit, image] * x / (x @ x)

@@ -42,7 +42,7 @@ def test_rooms_import_only_what_they_may(path: Path) -> None:
         assert not reaches(path, "nbgrader")
     torchless = ("autograder/checks", "autograder/questions/", "autograder/gradebook", "autograder/evidence",
                  "autograder/authenticity", "autograder/audit", "autograder/identities", "labkit/recording",
-                 "labkit/replay", "labkit/deviations", "labkit/theory", "labkit/data",
+                 "labkit/replay", "labkit/propagation", "labkit/deviations", "labkit/theory", "labkit/data",
                  "labkit/claims", "labkit/flow", "labkit/backward", "labkit/diagnosis",
                  "labkit/digits", "labkit/mnist", "labkit/circles",
                  "labkit/sequences", "labkit/streams", "labkit/cache", "labkit/activations", "labkit/catalogue",

@@ -7,11 +7,12 @@ import pytest
 
 from labkit import deviations, initialisations
 from labkit.experiments import Experiment, experiment
+from labkit.propagation import backpropagate
 from labkit.recorder import Recorder
 from labkit.recording import STATISTICS, RecordingError
 from labkit.replay import _flat as flat_shares
 from labkit.replay import _sizes as measured_sizes
-from labkit.replay import backpropagate, has_network_of, probe, replay, start_of
+from labkit.replay import has_network_of, probe, replay, start_of
 from labkit.training import train
 
 
@@ -133,7 +134,7 @@ def test_a_stretch_ends_where_the_experiment_ends(runs) -> None:
 
 def kinked(short, monkeypatch):
     """A recording, the replay of its first epoch, and a kink that its replay lists."""
-    monkeypatch.setattr("labkit.replay.BESIDE", 1e-3)
+    monkeypatch.setattr("labkit.propagation.BESIDE", 1e-3)
     recording = train(short, device="cpu", progress=False)
     again = replay(recording, [0], 3)
     return recording, again, again.kinks[0][0]

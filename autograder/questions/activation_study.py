@@ -24,7 +24,7 @@ from autograder.questions.shared import (
     two,
     word_of,
 )
-from labkit import data, initialisations, replay, theory
+from labkit import data, initialisations, propagation, theory
 from labkit.experiments import Activation, Experiment, experiment
 from labkit.histogram import centres
 from labkit.recording import PROBE, STATISTICS, Recording
@@ -91,7 +91,7 @@ def _start_gradients(e: Experiment) -> list[Floats]:
     """dloss/dW of each layer on the probe batch, before the first step."""
     drawn = data.of_experiment(e)
     images = drawn.inputs[:PROBE].reshape(PROBE, -1).astype(np.float64)
-    _, gradients = replay.backpropagate(initialisations.of_experiment(e), images, drawn.labels[:PROBE], e)
+    _, gradients = propagation.backpropagate(initialisations.of_experiment(e), images, drawn.labels[:PROBE], e)
     return [weights for weights, _ in gradients]
 
 
@@ -416,7 +416,7 @@ def _logged(evidence: Evidence) -> list[tuple[dict[str, Any], list[Floats], list
         labels = draw.randint(0, widths[-1], 8)
         layers = initialisations.draw(widths, "glorot_uniform", n.gain, n.seed)
         e = Experiment(activation=activation)  # back-propagation reads nothing else of it
-        _, gradients = replay.backpropagate(layers, images.astype(np.float64), labels, e)
+        _, gradients = propagation.backpropagate(layers, images.astype(np.float64), labels, e)
         tags = tuple(f"{kind}_{k}" for k in range(1, len(widths)) for kind in ("mean", "histogram", "hist_weights"))
         given = keyed(evidence.call("log_values", n, Tensor(images), Tensor(labels)), "what log_values gives", tags)
         found.append((given, [g for g, _ in gradients], [w for w, _ in layers]))

@@ -27,7 +27,7 @@ from autograder.questions.shared import (
     question,
     two,
 )
-from labkit import backward, data, deviations, initialisations, replay, theory
+from labkit import backward, data, deviations, initialisations, propagation, theory
 from labkit.experiments import Activation, Experiment, experiment
 from labkit.recording import PROBE, Recording
 
@@ -229,7 +229,7 @@ def _start_gain_of_weights(e: Experiment) -> float:
     """Of the squared norm of dloss/dW, from fc_10 to fc_2; what row 0 of a recording's probe statistics has."""
     dataset = data.of_experiment(e)
     images = dataset.inputs[:PROBE].reshape(PROBE, -1).astype(np.float64)
-    _, layers = replay.backpropagate(initialisations.of_experiment(e), images, dataset.labels[:PROBE], e)
+    _, layers = propagation.backpropagate(initialisations.of_experiment(e), images, dataset.labels[:PROBE], e)
     first, *_, last = layers[1:-1]
     return float((_length([first[0]]) / _length([last[0]])) ** (2 / (len(layers) - 3)))
 
@@ -332,7 +332,7 @@ def first_gradients(e: Experiment) -> list[Floats]:
     """Of every parameter on the first mini-batch, weights and biases in turn."""
     dataset, indices = data.of_experiment(e), data.epoch_batches(e, 0)[0]
     images = dataset.inputs[indices].reshape(len(indices), -1).astype(np.float64)
-    _, layers = replay.backpropagate(initialisations.of_experiment(e), images, dataset.labels[indices], e)
+    _, layers = propagation.backpropagate(initialisations.of_experiment(e), images, dataset.labels[indices], e)
     return [part for layer in layers for part in layer]
 
 

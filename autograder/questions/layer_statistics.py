@@ -23,7 +23,7 @@ from autograder.questions.shared import (
     question,
     two,
 )
-from labkit import data, initialisations, replay, theory
+from labkit import data, initialisations, propagation, theory
 from labkit.experiments import Experiment, experiment
 from labkit.recording import STATISTICS, Recording
 
@@ -84,7 +84,7 @@ def _points(e: Experiment) -> tuple[Floats, NDArray[np.int64]]:
 
 def _start_gradients(e: Experiment, points: Floats, labels: NDArray[np.int64]) -> list[Floats]:
     """dloss/dW of each layer of the network as it is before its first step."""
-    _, gradients = replay.backpropagate(initialisations.of_experiment(e), points, labels, e)
+    _, gradients = propagation.backpropagate(initialisations.of_experiment(e), points, labels, e)
     return [weights for weights, _ in gradients]
 
 
@@ -139,16 +139,18 @@ def three_sigmoid_recorded(evidence: Evidence) -> None:
     run_of(evidence, "three_sigmoid")
 
 
-def score_of(layers: replay.Layers, points: Floats, labels: NDArray[np.int64], activation: str) -> tuple[float, float]:
+def score_of(
+    layers: propagation.Layers, points: Floats, labels: NDArray[np.int64], activation: str
+) -> tuple[float, float]:
     """Mean cross-entropy in nats and share classified right, for a network with one output."""
     e = Experiment().replace(activation=activation)  # nothing else of it is read
-    loss, _ = replay.backpropagate(layers, points, labels, e)
+    loss, _ = propagation.backpropagate(layers, points, labels, e)
     right = (_logits(layers, points, activation) > 0) == (labels == 1)
     return float(loss), float(right.mean())
 
 
-def _logits(layers: replay.Layers, points: Floats, activation: str) -> Floats:
-    _, before, _ = replay.forward(layers, points, Experiment().replace(activation=activation))
+def _logits(layers: propagation.Layers, points: Floats, activation: str) -> Floats:
+    _, before, _ = propagation.forward(layers, points, Experiment().replace(activation=activation))
     found: Floats = before[-1][0]
     return found
 
@@ -250,7 +252,7 @@ def _gradient_statistics(evidence: Evidence, column: int, what: str, help: str) 
     for network in _networks(evidence):
         points, labels = draw.uniform(-1.5, 1.5, (40, 2)).astype(np.float32), draw.randint(0, 2, 40)
         e = Experiment().replace(activation=network.activation)  # back-propagation reads nothing else of it
-        _, gradients = replay.backpropagate(_layers(network), points.astype(np.float64), labels, e)
+        _, gradients = propagation.backpropagate(_layers(network), points.astype(np.float64), labels, e)
         expected = np.array([(g.mean(), g.std(), np.abs(g).mean()) for g, _ in gradients])
         given = evidence.call("statistics_of_a_batch", network, Tensor(points), Tensor(labels))
         found = numbers(given, "what gradient_statistics gives", expected.shape)

@@ -24,7 +24,7 @@ from autograder.questions.shared import (
     two,
     word_of,
 )
-from labkit import initialisations, replay, theory
+from labkit import initialisations, propagation, theory
 from labkit.experiments import Experiment, experiment
 from labkit.recording import Recording
 from labkit.timeline import Step, Timeline
@@ -217,7 +217,7 @@ def _loss_case(evidence: Evidence, activation: str, widths: tuple[int, ...]) -> 
     layers = initialisations.draw(widths, seed=seed)
     # the activation is all that back-propagation reads of the experiment
     e = Experiment().replace(activation=activation)
-    loss, gradients = replay.backpropagate(layers, images, labels, e)
+    loss, gradients = propagation.backpropagate(layers, images, labels, e)
     return two(given, "model_loss"), float(loss), gradients
 
 

@@ -217,10 +217,9 @@ def _slope(z: Floats, h: Floats, e: Experiment) -> Floats:
     """The activation's slope at z, where its value is h."""
     if e.activation == "relu":
         return z > 0
-    if e.activation == "sigmoid":
-        return h * (1 - h)
-    if e.activation == "tanh":
-        return 1 - h * h
+    if e.activation in ("sigmoid", "tanh"):
+        along: Floats = h * (1 - h) if e.activation == "sigmoid" else 1 - h * h
+        return along
     found: Floats = activations.slope(e.activation, z, e.slope).astype(z.dtype, copy=False)
     return found
 

@@ -364,7 +364,8 @@ def _statistics(values: Floats, size: Floats) -> Floats:
 
 def _nearly_zero(size: Floats, spread: Floats) -> Floats:
     """(...) share of values that rounding cannot tell from 0, from their sizes (..., n) and their spread (...)."""
-    return _counted(size <= (ZERO * spread[..., None]).astype(size.dtype)) / size.shape[-1]
+    small: Floats = _counted(size <= (ZERO * spread[..., None]).astype(size.dtype)) / size.shape[-1]
+    return small
 
 
 def _counted(flags: NDArray[np.bool_]) -> Floats:

@@ -612,7 +612,9 @@ autograder.check("signs")
 # The tutorial takes it that a layer whose gradient is small hardly learns. How far a layer moves is a matter of the
 # optimiser, too: plain SGD steps by the learning rate times the gradient; Adam, which the tutorial uses, divides by the
 # gradient's size. Here are two networks of four layers, 784-10-10-10-10, trained by plain SGD with a learning rate of
-# 0.1, one with ReLU and one with the sigmoid; and the sigmoid network once more by Adam.
+# 0.1, one with ReLU and one with the sigmoid; and the sigmoid network once more by Adam. The two by SGD compute in
+# 64-bit numbers: with so large a learning rate, what 32-bit numbers round away grows until two runs of the same network
+# differ.
 
 # %% fixed="plain_experiments"
 plain = plain_experiments(student)

@@ -60,10 +60,10 @@ OF_ITERATIONS: Mapping[str, Quantity] = {
     "nonfinite": Quantity("the count of not finite values", "one value", 0.5),
     "weight_norm": Quantity("the norm of the weights", "itself", 1e-4),
     "update_norm": Quantity("the norm of the update", "itself", 5e-4),
-    "weight_dot_gradient": Quantity("sum w * gradient", "|w| |gradient|", 5e-6),
-    "bias_dot_gradient": Quantity("sum b * gradient", "|b| |gradient|", 1e-4),
+    "weight_dot_gradient": Quantity("sum w * gradient", "|w| |gradient| / sqrt(n)", 4e-4),
+    "bias_dot_gradient": Quantity("sum b * gradient", "|b| |gradient|", 3e-4),
     "clip_factor": Quantity("the clip factor", "itself", 1e-4),
-    "loss": Quantity("the loss", "itself", 1e-4),
+    "loss": Quantity("the loss", "itself", 2e-4),
 }
 OF_ENDS: Mapping[str, Quantity] = {
     "parameters": Quantity("the next checkpoint's parameters", "the way they went", 5e-4),
@@ -140,14 +140,22 @@ def _scales(again: Replay) -> dict[str, Any]:
         "abs_max": np.maximum(found["abs_max"], value),
         "zero_share": 1.0,
         "nonfinite": 1.0,
-        "weight_dot_gradient": _so_far(again.weight_norm * np.maximum(again.gradient[..., _NORM], again.least)),
+        # n products of weights with what has nothing to do with them add up to about this
+        "weight_dot_gradient": _so_far(again.weight_norm * np.maximum(again.gradient[..., _NORM], again.least))
+        / _roots(again),
         "bias_dot_gradient": _so_far(again.bias_size),
     }
 
 
 def _least_value(again: Replay) -> Floats:
     """(K, N, L) what the root mean square of dloss/dW is taken for, where it is less."""
-    found: Floats = again.least / np.sqrt([values.shape[-1] for values in again.last_gradient])
+    found: Floats = again.least / _roots(again)
+    return found
+
+
+def _roots(again: Replay) -> Floats:
+    """(L,) the root of the number of weights of each layer."""
+    found: Floats = np.sqrt([values.shape[-1] for values in again.last_gradient])
     return found
 
 
@@ -480,28 +488,47 @@ def _on_its_sides(
 def _other_sides(
     checkpoint: int, again: _Again[_Found], off: _Off[_Found], rows: int, kinks: Sequence[Kink], deviations: Floats
 ) -> _Found | None:
-    """One stretch once more, with kinks turned for as long as that mends its first suspicious iteration."""
+    """One stretch once more, with kinks turned for as long as that mends its first suspicious iteration, or the first
+    that is certainly wrong: rounding may swell a while before, for which there is no kink, and sink again."""
     best: _Found | None = None
     turned: tuple[Kink, ...] = ()
     for _ in range(ROUNDS):
-        at = first_suspicious(deviations)
-        tries = [kink for kink in kinks if kink.row <= at and kink not in turned][-MOST_KINKS:]
-        if at == len(deviations) or not tries:
+        for at in sorted({first_suspicious(deviations), first_suspicious(deviations, CERTAIN)}):
+            sides = _better_side(checkpoint, again, off, rows, at, kinks, turned, deviations)
+            if sides is not None:
+                break
+        else:
             break
-        # what comes after that iteration does not tell them apart
-        sides, some = [(*turned, kink) for kink in tries], [checkpoint] * len(tries)
-        after = off(some, again(some, sides, min(at + 1, rows)))[:, : at + 1]
-        winner = min(range(len(tries)), key=lambda k: (-first_suspicious(after[k]), after[k][at]))
-        if first_suspicious(after[winner]) <= at and not after[winner][at] < deviations[at] / 2:
-            break
-        best, turned = again([checkpoint], [sides[winner]], rows), sides[winner]
+        best, turned = again([checkpoint], [sides], rows), sides
         kinks, deviations = best.kinks[0], off([checkpoint], best)[0]
     return best
 
 
-def first_suspicious(deviations: Floats) -> int:
+def _better_side(
+    checkpoint: int,
+    again: _Again[_Found],
+    off: _Off[_Found],
+    rows: int,
+    at: int,
+    kinks: Sequence[Kink],
+    turned: tuple[Kink, ...],
+    deviations: Floats,
+) -> tuple[Kink, ...] | None:
+    """`turned` and that one of the kinks up to iteration `at` that mends it, if there is one."""
+    tries = [kink for kink in kinks if kink.row <= at and kink not in turned][-MOST_KINKS:]
+    if at == len(deviations) or not tries:
+        return None
+    # what comes after that iteration does not tell them apart
+    sides, some = [(*turned, kink) for kink in tries], [checkpoint] * len(tries)
+    after = off(some, again(some, sides, min(at + 1, rows)))[:, : at + 1]
+    winner = min(range(len(tries)), key=lambda k: (-first_suspicious(after[k]), after[k][at]))
+    better = first_suspicious(after[winner]) > at or after[winner][at] < deviations[at] / 2
+    return sides[winner] if better else None
+
+
+def first_suspicious(deviations: Floats, beyond: float = SUSPICIOUS) -> int:
     """The first iteration that rounding alone does not explain; the number of iterations when there is none."""
-    wrong = deviations > SUSPICIOUS
+    wrong = deviations > beyond
     return int(wrong.argmax()) if wrong.any() else len(wrong)
 
 

@@ -127,11 +127,14 @@ def mismatches(
             continue
         again = None
         # mostly it was a kink, which is found before a storm is ruled out; a run that explodes has too many of them
-        if deviations.calm(recording, checkpoints[k], min(SOON, steps), e).all():
+        calm = deviations.calm(recording, checkpoints[k], min(SOON, steps), e)
+        if calm.all():
             again, finding = _followed(recording, checkpoints[k], steps, e)
             if finding is None:
                 continue
-        calm = deviations.calm(recording, checkpoints[k], steps, e)
+            calm = deviations.calm(recording, checkpoints[k], steps, e)
+        else:
+            calm = np.append(calm, np.zeros(steps - len(calm), dtype=bool))
         stormy = stormy or not calm.all()
         if deviations.first_suspicious(off.suspicion()[k]) >= calm.sum() < len(calm):
             continue

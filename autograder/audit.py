@@ -119,7 +119,7 @@ def mismatches(
     adds no rounding of its own to the recording's, on the sides of its kinks that the recording took. What is off even
     so counts unless rounding decided before anything was suspicious.
     """
-    first = replay(recording, checkpoints, steps, e, e.dtype, listed=False)
+    first = replay(recording, checkpoints, steps, e, e.dtype, closely=False)
     mismatched, stormy = [], deviations.leaps(recording, first)
     off = deviations.compare(recording, first)
     for k, finding in enumerate(_firsts(recording, first, off)):

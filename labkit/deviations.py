@@ -28,7 +28,7 @@ _TINY = float(np.finfo(np.float32).tiny)  # a network that died has gradients an
 LEAP = 0.5
 CERTAIN = 1.0  # times the tolerance: beyond it, a stretch has its kinks tried on their other side,
 SUSPICIOUS = 0.1  # beginning with those before the first iteration that is beyond this
-MOST_KINKS = 24  # that are tried at once, the latest before the mismatch
+MOST_KINKS = 24  # that are tried at once, the latest
 ROUNDS = 8  # kinks that may lie on another side in one stretch
 SHAKE = 4 * float(np.finfo(np.float32).eps)
 TWINS = (0.0, SHAKE, -SHAKE)  # a replay and its two twins
@@ -205,7 +205,7 @@ def calm(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> ND
 
 def _quiet(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> int:
     """How many iterations of a stretch come before rounding decides."""
-    three = replay(recording, [checkpoint] * 3, steps, e, shake=TWINS, listed=False)
+    three = replay(recording, [checkpoint] * 3, steps, e, shake=TWINS)
     off = _in_scales(three, {name: replayed(three, name)[:1] for name in OF_ITERATIONS})
     stormy = np.logical_or((worst(off) > STORMY).any(axis=0), ~(three.loss <= LOUD).all(axis=0))
     return len(stormy) if not stormy.any() else max(0, int(stormy.argmax()) - AHEAD)
@@ -515,15 +515,21 @@ def _better_side(
     deviations: Floats,
 ) -> tuple[Kink, ...] | None:
     """`turned` and that one of the kinks up to iteration `at` that mends it, if there is one."""
-    tries = [kink for kink in kinks if kink.row <= at and kink not in turned][-MOST_KINKS:]
-    if at == len(deviations) or not tries:
+    if at == len(deviations):
         return None
-    # what comes after that iteration does not tell them apart
-    sides, some = [(*turned, kink) for kink in tries], [checkpoint] * len(tries)
-    after = off(some, again(some, sides, min(at + 1, rows)))[:, : at + 1]
-    winner = min(range(len(tries)), key=lambda k: (-first_suspicious(after[k]), after[k][at]))
-    better = first_suspicious(after[winner]) > at or after[winner][at] < deviations[at] / 2
-    return sides[winner] if better else None
+    left = [kink for kink in kinks if kink not in turned]
+    # what a kink changes is seen at once; unless it is small, and grows
+    for tries in ([kink for kink in left if kink.row == at], [kink for kink in left if kink.row < at]):
+        if not tries:
+            continue
+        # what comes after that iteration does not tell them apart
+        sides = [(*turned, kink) for kink in tries[-MOST_KINKS:]]
+        some = [checkpoint] * len(sides)
+        after = off(some, again(some, sides, min(at + 1, rows)))[:, : at + 1]
+        winner = min(range(len(sides)), key=lambda k: (-first_suspicious(after[k]), after[k][at]))
+        if first_suspicious(after[winner]) > at or after[winner][at] < deviations[at] / 2:
+            return sides[winner]
+    return None
 
 
 def first_suspicious(deviations: Floats, beyond: float = SUSPICIOUS) -> int:

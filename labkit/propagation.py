@@ -7,6 +7,7 @@ Where an activation has a kink, rounding decides on which side of it a value bes
 image counts in a unit's gradient. Both sides are honest, so these values can be listed, and taken on their other side.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -62,7 +63,7 @@ class Pass:
     before: list[Floats]  # (K, units, batch) in front of each activation, at each time step
     hidden: list[Floats]  # (K, units, batch) behind each of these
     through_time: Floats  # (K, T) as in a Recording
-    apart: Floats  # (K, L, 2) norms of the images' own gradients of W and of b, added up; 0 where nobody knows
+    apart: Floats  # (K, L, 2) norms of the images' own gradients of W and of b, added up; 0 if unknown
 
 
 class Propagation(Protocol):
@@ -75,7 +76,7 @@ class Propagation(Protocol):
         self, parameters: Floats, images: Floats, labels: Ints, gradients: Floats, sides: Sides, sizes: Floats | None, /
     ) -> Pass:
         """Write the gradients of parameters (K, P); images (K, batch, ...) or, for all the same, (batch, ...), and
-        their norms (..., batch), where these are known."""
+        their norms (..., batch), where the norms of the images' own gradients are wanted."""
 
 
 class ByHand:
@@ -117,18 +118,19 @@ def _backpropagate(
     """Write the gradients; give the loss, what comes out of each layer before the activation, and behind it, and the
     sizes (..., L, 2) of the images' own gradients. `sizes` are the images' norms, where they are known."""
     inputs, before, log_p = forward(layers, images, e, sides)
-    right = np.broadcast_to(labels[..., None, :] == np.arange(log_p.shape[-2])[:, None], log_p.shape)
-    loss = -log_p[right].reshape(*log_p.shape[:-2], -1).mean(axis=-1)  # one class for each image
-    d = np.exp(log_p)
-    d -= right
+    true = _at(labels, log_p.shape)
+    loss = -log_p.ravel()[true].reshape(*log_p.shape[:-2], -1).mean(axis=-1)
+    d = np.exp(log_p, order="C")  # in one row, too
+    d.ravel()[true] -= 1
     d = d[..., -before[-1].shape[-2] :, :] / log_p.shape[-1]
-    apart = np.empty((*d.shape[:-2], len(layers), 2), d.dtype)
-    share = 1 + UNSURE / (d.shape[-1] * np.maximum(_norms(d), _LEAST_ERROR))
+    apart = np.zeros((*d.shape[:-2], len(layers), 2), d.dtype)
+    if sizes is not None:
+        share = 1 + UNSURE / (d.shape[-1] * np.maximum(_norms(d), _LEAST_ERROR))
     for index in reversed(range(len(layers))):
-        one = share * _norms(d)
-        entering = sizes if index == 0 and sizes is not None else _norms(inputs[index])
-        apart[..., index, 0] = (one * entering).sum(axis=-1)
-        apart[..., index, 1] = one.sum(axis=-1)
+        if sizes is not None:
+            one = share * _norms(d)
+            apart[..., index, 0] = (one * (_norms(inputs[index]) if index else sizes)).sum(axis=-1)
+            apart[..., index, 1] = one.sum(axis=-1)
         if index:
             np.matmul(d, inputs[index].swapaxes(-1, -2), out=gradients[index][0])
         else:
@@ -137,6 +139,14 @@ def _backpropagate(
         if index:
             d = (layers[index][0].swapaxes(-1, -2) @ d) * _slope(before[index - 1], inputs[index], e)
     return loss, before, inputs[1:], apart
+
+
+def _at(labels: Ints, shape: tuple[int, ...]) -> Ints:
+    """Where each image's class stands in values of that shape (..., classes, batch), laid out in one row."""
+    *networks, classes, batch = shape
+    first = np.arange(math.prod(networks)).reshape(*networks, 1) * (classes * batch)
+    found: Ints = (first + labels * batch + np.arange(batch)).ravel()
+    return found
 
 
 def forward(

@@ -59,14 +59,15 @@ def replay(
     dtype: DTypeLike = np.float64,
     turned: Sequence[Sequence[Kink]] = (),
     shake: Sequence[float] = (),
-    listed: bool = True,
+    closely: bool = True,
 ) -> Replay:
     """Run `steps` iterations from each checkpoint.
 
     Data and settings are `experiment`'s, the file's own when it is None. Stretches end early where the first of them
     reaches the experiment's end. `turned` has, for each stretch, the kinks of which it takes the other side; `shake`
     has the share by which all its parameters are moved beforehand, up or down; beside a kink all of these take the side
-    of the first. Kinks are looked for where they are to be `listed`. A recording without an experiment, of another
+    of the first. Unless it looks `closely`, it lists no kinks and
+    knows no images' own gradients, so that its scales are smaller. A recording without an experiment, of another
     network or without the optimiser's moments raises `RecordingError`, and so do stretches whose mini-batches differ in
     size: those cannot go side by side.
     """
@@ -78,7 +79,7 @@ def replay(
     if recording.origin.moments != moments_of(e):
         raise RecordingError(f"this recording holds no moments of {e.optimizer.capitalize()}: train it again")
     run = _Stretches(recording, checkpoints, e, dtype, turned)
-    run.parameters, run.together, run.listed = _shaken(run.parameters, shake), bool(shake), listed
+    run.parameters, run.together, run.closely = _shaken(run.parameters, shake), bool(shake), closely
     steps = min(steps, e.iterations - int(run.start.max()))
     rows = max(1, BLOCK_BYTES // (2 * run.parameters.nbytes))
     # an experiment can explode, and then it does so in the replay, too
@@ -123,7 +124,7 @@ class _Stretches:
         self.turned = turned
         self.together = False  # do all take the side of the first beside a kink?
         self.kinks: list[list[Kink]] = [[] for _ in chosen]
-        self.listed = True
+        self.closely = True  # see `replay`
         self.propagate = _propagation(e, recording.origin, dtype)
         inputs, self.labels = _data(e)
         self.images = self.propagate.inputs(inputs)
@@ -138,18 +139,20 @@ class _Stretches:
         e, own = self.e, self.parameters
         parameters, gradients = (np.empty((n, *own.shape), own.dtype) for n in (steps + 1, steps))
         losses = np.empty((steps, len(own)), own.dtype)
-        factors = np.empty((steps, len(own), len(self.origin.layers)), own.dtype)
+        factors = np.ones((steps, len(own), len(self.origin.layers)), own.dtype)
         apart = np.empty((*factors.shape, 2), own.dtype)
         parameters[0] = own
         for row in range(steps):
             images, labels, sizes = self._batch()
             turned = [(k, kink) for k, kinks in enumerate(self.turned) for kink in kinks if kink.row == self.done]
             sides = Sides(turned, self.together)
-            seen = self.propagate(parameters[row], images, labels, gradients[row], sides, sizes)
+            seen = self.propagate(
+                parameters[row], images, labels, gradients[row], sides, sizes if self.closely else None
+            )
             losses[row] = seen.loss
-            for k, kink in kinks_of(seen.before, e, self.done) if self.listed else ():
+            for k, kink in kinks_of(seen.before, e, self.done) if self.closely else ():
                 self.kinks[k].append(kink)
-            factors[row] = _clip(gradients[row], e, self.origin)
+            _clip(gradients[row], e, self.origin, factors[row])
             apart[row] = seen.apart * factors[row, ..., None]
             np.subtract(parameters[row], self._change(gradients[row]), out=parameters[row + 1])
             self.done += 1
@@ -427,26 +430,26 @@ def _dot(a: Floats, b: Floats) -> Floats:
     return found
 
 
-def _clip(gradients: Floats, e: Experiment, origin: Origin) -> Floats:
-    """Clip rows of gradients (K, P) as the experiment has it, in place; (K, L) what it made of each layer's norm."""
-    ones = np.ones((len(gradients), len(origin.layers)), gradients.dtype)
+def _clip(gradients: Floats, e: Experiment, origin: Origin, factors: Floats) -> None:
+    """Clip rows of gradients (K, P) as the experiment has it, in place; into factors (K, L), which are 1, goes what it
+    made of each layer's norm."""
     if e.clip_norm is not None:
         factor: Floats = np.minimum(1, e.clip_norm / (_norm(gradients) + 1e-6)).astype(gradients.dtype)
         gradients *= factor[:, None]
-        return ones * factor[:, None]
-    if e.clip_each is not None:
+        factors *= factor[:, None]
+    elif e.clip_each is not None:
         sizes = [math.prod(shape) for _, shape in origin.parameters]
-        parts = split(gradients, sizes)
-        factors = [np.minimum(1, e.clip_each / (_norm(part) + 1e-6)).astype(gradients.dtype) for part in parts]
-        for part, factor in zip(parts, factors, strict=True):
+        for number, part in enumerate(split(gradients, sizes)):
+            factor = np.minimum(1, e.clip_each / (_norm(part) + 1e-6)).astype(gradients.dtype)
             part *= factor[:, None]
-        return np.stack(factors[: len(origin.layers)], axis=-1)
-    if e.clip_value is not None:
+            if number < len(origin.layers):
+                factors[:, number] = factor
+    elif e.clip_value is not None:
         layers = [w for w, _ in matrices_of(gradients, origin)]
         before = [_norm(w) for w in layers]
         np.clip(gradients, -e.clip_value, e.clip_value, out=gradients)
-        return np.nan_to_num(np.stack([_norm(w) / n for w, n in zip(layers, before, strict=True)], axis=-1), nan=1.0)
-    return ones
+        after = [_norm(w) / n for w, n in zip(layers, before, strict=True)]
+        factors[:] = np.nan_to_num(np.stack(after, axis=-1), nan=1.0)
 
 
 def _data(e: Experiment) -> tuple[Floats, Ints]:

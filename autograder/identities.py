@@ -20,6 +20,7 @@ from labkit.replay import moments_of
 Floats = NDArray[np.float64]
 UNDERFLOW = 1e-16  # of a gradient like this float32 holds no square, and beside its 1e-8 Adam makes nothing of it
 SOFTMAX_ROOM = 500  # roundings
+LEAST_FACTOR = 1e-12  # of clipping: what is smaller makes a gradient nothing
 DOUBT = 0.1  # nats: below it most of a mini-batch is classified without
 
 
@@ -65,10 +66,12 @@ def of(e: Experiment) -> tuple[str, ...]:
 def _softmax(recording: Recording, _: Experiment, rows: int) -> Floats:
     """Of what is classified without doubt, p is rounded at 1, so that p - y is rounding itself; the loss is about as
     large as |p - y| there. Where such an image is the only one of a mini-batch with hidden values that are not 0, the
-    loss is that of the others: so no sum is asked to be smaller than the rounding of the largest gradient so far."""
+    loss is that of the others: so no sum is asked to be smaller than the rounding of the largest gradient so far, both
+    as they were before they were clipped."""
     with np.errstate(invalid="ignore"):
         doubt = np.minimum(1, np.maximum(recording.loss[:rows].astype(np.float64), 0) / DOUBT)
-        size = recording.statistic("abs_mean")[:rows, -1].astype(np.float64)
+        factor = recording.clip_factor[:rows, -1].astype(np.float64)
+        size = recording.statistic("abs_mean")[:rows, -1].astype(np.float64) / np.maximum(factor, LEAST_FACTOR)
         held = size / np.maximum(size, np.fmax.accumulate(size) / SOFTMAX_ROOM)
     shares: Floats = theory.softmax_residual(recording)[:rows] * doubt * np.nan_to_num(held, nan=1.0)
     return shares

@@ -235,10 +235,10 @@ def of_ends(recording: Recording, again: Replay) -> dict[str, Floats]:
     epochs = np.minimum(np.searchsorted(recording.epoch_end, ends), recording.epochs - 1)
     after = recording.checkpoint_parameters[taken].astype(np.float64)
     origin = recording.origin
-    way = _by_layer(again.parameters - recording.checkpoint_parameters[began], origin)
-    way = np.hypot(way, STAY * _by_layer(again.parameters, origin))
     moments = recording.checkpoint_moments[taken].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
+        way = _by_layer(again.parameters - recording.checkpoint_parameters[began], origin)
+        way = np.hypot(way, STAY * _by_layer(again.parameters, origin))
         moved = _by_layer(moments - again.moments, origin) / (_by_layer(again.moments, origin) + _TINY)
         off = {
             "parameters": (

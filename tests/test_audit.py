@@ -518,15 +518,20 @@ def test_identities_hold_for_honest_recordings_and_not_for_others(runs, ada) -> 
         identities.holds(stepped, ada["relu"], r.iterations)
 
 
-def test_one_sure_image_alone_with_hidden_values_leaves_rounding_and_no_forgery(runs, ada) -> None:
-    """The others' loss is as large as ever, and what is left of the gradient is the rounding of p at 1."""
+@pytest.mark.parametrize("factor", [1.0, 0.005])
+def test_one_sure_image_alone_with_hidden_values_leaves_rounding_and_no_forgery(runs, ada, factor: float) -> None:
+    """The others' loss is as large as ever, and what is left of the gradient is the rounding of p at 1; that is too
+    small to be clipped, when those before it were."""
     r, at = runs["relu"], 100
     largest = float(r.statistic("abs_mean")[:at, -1].max())
     for share, honest in ((0.5 * 2**-24, True), (1e-4, False)):
-        gradient = r.gradient.copy()
+        gradient, factors = r.gradient.copy(), r.clip_factor.copy()
+        gradient[:at, :, :5] *= factor
+        factors[:at] = factor
         gradient[at, -1, [STATISTICS.index(name) for name in ("mean", "abs_mean")]] = share * largest
         identity = identities.IDENTITIES["softmax"]
-        residual = identity.of(replace(r, gradient=gradient), ada["relu"], r.iterations)[at]
+        clipped = replace(r, gradient=gradient, clip_factor=factors)
+        residual = identity.of(clipped, ada["relu"], r.iterations)[at]
         assert (residual <= identity.room * np.finfo(np.float32).eps) == honest
 
 

@@ -132,7 +132,7 @@ def mismatches(
             again, finding = _followed(recording, checkpoints[k], steps, e)
             if finding is None:
                 continue
-            calm = deviations.calm(recording, checkpoints[k], steps, e)
+            calm = deviations.calm(recording, checkpoints[k], steps, e, again.turned[0])
         else:
             calm = np.append(calm, np.zeros(steps - len(calm), dtype=bool))
         stormy = stormy or not calm.all()

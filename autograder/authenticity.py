@@ -335,17 +335,19 @@ def audited(recording: Recording, experiment: Experiment, stretches: tuple[int, 
 
 
 def breaks_down(recording: Recording, experiment: Experiment, rows: int) -> None:
-    """A run that says it was no longer finite at iteration `rows` + 1 must be so in a replay, too."""
+    """A run that says it was no longer finite at iteration `rows` + 1 must be so in a replay, too: in float64, or in
+    its own kind of numbers, in which large ones become infinities sooner."""
     before = np.flatnonzero(recording.checkpoint_iteration <= rows)
     start = int(recording.checkpoint_iteration[before[-1]])
-    again = replay(recording, [int(before[-1])], rows - start + 1, experiment)
-    loss, largest = float(again.loss[0, -1]), float(again.gradient[0, -1, :, _NORM].max())
-    if abs(loss) < _HUGE and largest < np.sqrt(_HUGE):
-        raise Failed(
-            f"it says that the loss is no longer a number at iteration {rows + 1}, "
-            f"a replay of your run gives {loss:.4g}",
-            _ADVICE,
-        )
+    for dtype in (experiment.dtype, "float64"):
+        again = replay(recording, [int(before[-1])], rows - start + 1, experiment, dtype)
+        loss, largest = float(again.loss[0, -1]), float(again.gradient[0, -1, :, _NORM].max())
+        if not (abs(loss) < _HUGE and largest < np.sqrt(_HUGE)):
+            return
+    raise Failed(
+        f"it says that the loss is no longer a number at iteration {rows + 1}, a replay of your run gives {loss:.4g}",
+        _ADVICE,
+    )
 
 
 def _mismatch(recording: Recording, again: Replay, finding: Finding) -> Failed:

@@ -188,24 +188,27 @@ def _behind_a_leap(again: Replay) -> NDArray[np.bool_]:
     return behind
 
 
-def calm(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> NDArray[np.bool_]:
+def calm(
+    recording: Recording, checkpoint: int, steps: int, e: Experiment, turned: Sequence[Kink] = ()
+) -> NDArray[np.bool_]:
     """(N,) the iterations of a stretch that rounding does not decide: a run that explodes magnifies it beyond bounds.
 
     Two twins of the replay, moved by a few roundings of float32, tell: from where one of them is far from it, nothing
     can be said of a recording. Beside a kink they take its side: `follow` looks for the recording's, and whoever puts
-    one value on a kink would have a storm otherwise.
+    one value on a kink would have a storm otherwise. All three have `turned` on the other side, for what is calm on one
+    side of a kink may be a storm on the other.
     """
     steps = min(steps, e.iterations - int(recording.checkpoint_iteration[checkpoint]))
     soon = min(SOON, steps)
-    quiet = _quiet(recording, checkpoint, soon, e)
+    quiet = _quiet(recording, checkpoint, soon, e, turned)
     if quiet == soon < steps:
-        quiet = _quiet(recording, checkpoint, steps, e)
+        quiet = _quiet(recording, checkpoint, steps, e, turned)
     return np.arange(steps) < quiet
 
 
-def _quiet(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> int:
+def _quiet(recording: Recording, checkpoint: int, steps: int, e: Experiment, turned: Sequence[Kink]) -> int:
     """How many iterations of a stretch come before rounding decides."""
-    three = replay(recording, [checkpoint] * 3, steps, e, shake=TWINS)
+    three = replay(recording, [checkpoint] * 3, steps, e, turned=[turned] * 3, shake=TWINS)
     off = _in_scales(three, {name: replayed(three, name)[:1] for name in OF_ITERATIONS})
     stormy = np.logical_or((worst(off) > STORMY).any(axis=0), ~(three.loss <= LOUD).all(axis=0))
     return len(stormy) if not stormy.any() else max(0, int(stormy.argmax()) - AHEAD)

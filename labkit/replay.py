@@ -49,6 +49,7 @@ class Replay:
     parameters: Floats  # (K, P) after the last iteration, in a checkpoint's order
     moments: Floats  # (K, M, P)
     kinks: list[list[Kink]]  # K lists, in the order in which they were met
+    turned: list[tuple[Kink, ...]]  # K times those of which it took the other side
 
 
 def replay(
@@ -92,6 +93,7 @@ def replay(
         parameters=run.parameters,
         moments=run.moments.swapaxes(0, 1),
         kinks=run.kinks,
+        turned=[tuple(turned[k]) if turned else () for k in range(len(run.start))],
     )
 
 
@@ -257,6 +259,7 @@ class Probes:
     gradients: tuple[Floats, ...]  # L of (C, weights): the gradients themselves
     through_time: Floats  # (C, T)
     kinks: list[list[Kink]]  # C lists
+    turned: list[tuple[Kink, ...]]  # as in a Replay
 
 
 def probe(
@@ -295,6 +298,7 @@ def probe(
             gradients=rows,
             through_time=seen.through_time,
             kinks=kinks,
+            turned=[tuple(turned[k]) if turned else () for k in range(len(parameters))],
         )
 
 

@@ -10,6 +10,7 @@ from autograder import authenticity, identities
 from autograder.authenticity import examine
 from autograder.checks import Failed
 from autograder.questions import recurrent_gradients
+from autograder.questions.vanishing_gradients import recordings
 from labkit.experiments import experiment
 from labkit.recording import Recording
 from labkit.replay import replay
@@ -225,6 +226,14 @@ def test_runs_that_explode_and_clipped_runs_are_accepted(changes: dict, student:
     examine(recording, base, ("gain", "clip_norm"))
     with pytest.raises(Failed, match="another experiment: its gain"):
         examine(recording, base)
+
+
+# on the recording's side of hunt36's kink a storm begins that there is not on the other; where hunt30's float32 makes
+# infinities, float64 has a network that died
+@pytest.mark.parametrize(("student", "gain"), [("hunt36", 1.5), ("hunt30", 3.5)])
+def test_storms_behind_a_kink_and_infinities_of_float32_are_accepted(student: str, gain: float) -> None:
+    base = recordings(student)["exploding"].experiment
+    examine(train(base.replace(gain=gain), device="cpu", progress=False), base, ("gain", "clip_norm"))
 
 
 def test_a_run_cannot_claim_to_have_exploded(short, tmp_path) -> None:

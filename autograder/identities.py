@@ -77,8 +77,9 @@ def _softmax(recording: Recording, _: Experiment, rows: int) -> Floats:
     return shares
 
 
-def _homogeneity(recording: Recording, _: Experiment, rows: int) -> Floats:
-    return theory.homogeneity_residual(recording)[:rows]
+def _homogeneity(recording: Recording, e: Experiment, rows: int) -> Floats:
+    least = float(np.sqrt(np.finfo(e.dtype).tiny, dtype=np.float64))
+    return theory.homogeneity_residual(recording, least)[:rows]
 
 
 def _adam_first_step(recording: Recording, _: Experiment, rows: int) -> Floats:

@@ -535,6 +535,19 @@ def test_one_sure_image_alone_with_hidden_values_leaves_rounding_and_no_forgery(
         assert (residual <= identity.room * np.finfo(np.float32).eps) == honest
 
 
+def test_gradients_whose_squares_are_0_leave_no_residual_of_homogeneity(runs, ada) -> None:
+    """Their norm is recorded as 0, the sums over products with weights are not."""
+    r, at = runs["relu"], 100
+    identity, gradient = identities.IDENTITIES["homogeneity"], r.gradient.copy()
+    gradient[at, :, [STATISTICS.index(name) for name in ("norm", "sd")]] = 0
+    for size, honest in ((1e-30, True), (1e-15, False)):
+        sums = r.weight_dot_gradient.copy()
+        sums[at] = size * np.array([-0.7, 1.2, -1.7, 0.9])
+        small = replace(r, gradient=gradient, weight_dot_gradient=sums, bias_dot_gradient=np.zeros_like(sums))
+        residuals = identity.of(small, ada["relu"], r.iterations)[at]
+        assert (residuals.max() <= identity.room * np.finfo(np.float32).eps) == honest
+
+
 def test_identities_of_sgd_hold_at_every_step_and_find_another_learning_rate() -> None:
     e = experiment("vanishing/exploding", "ada").replace(gain=3.0, clip_norm=1.0)
     r = trained(e)

@@ -38,15 +38,16 @@ def is_homogeneous(experiment: Experiment) -> bool:
     return plain and experiment.activation in HOMOGENEOUS
 
 
-def homogeneity_residual(recording: Recording) -> Floats:
+def homogeneity_residual(recording: Recording, least: float = 0.0) -> Floats:
     """(I, L-1) relative residual of <W_{l+1}, G_{l+1}> = <W_l, G_l> + <b_l, g_l>, exact where `is_homogeneous`.
 
     Such an activation is its slope times its input, so the derivative of the loss along a layer's output is the
-    same whether the layer's own parameters or the next layer's weights are scaled. Relative to ||W|| ||G||.
+    same whether the layer's own parameters or the next layer's weights are scaled. Relative to ||W|| ||G||, where a
+    ||G|| below `least` is taken for that: the squares of very small gradients are 0, and so is what is recorded for it.
     """
     weights, biases = recording.weight_dot_gradient, recording.bias_dot_gradient
     difference = weights[:, 1:] - weights[:, :-1] - biases[:, :-1]
-    size = recording.weight_norm.astype(np.float64) * recording.statistic("norm")
+    size = recording.weight_norm.astype(np.float64) * np.maximum(recording.statistic("norm"), least)
     larger = np.maximum(np.maximum(size[:, 1:], size[:, :-1]), np.finfo(np.float64).tiny)
     residual: Floats = np.abs(difference) / larger
     return residual

@@ -132,7 +132,9 @@ def mismatches(
             again, finding = _followed(recording, checkpoints[k], steps, e)
             if finding is None:
                 continue
-            calm = deviations.calm(recording, checkpoints[k], steps, e, again.turned[0])
+            # both on the replay's side of the kinks and on the recording's
+            sides = ((), again.turned[0]) if again.turned[0] else ((),)
+            calm = np.all([deviations.calm(recording, checkpoints[k], steps, e, turned) for turned in sides], axis=0)
         else:
             calm = np.append(calm, np.zeros(steps - len(calm), dtype=bool))
         stormy = stormy or not calm.all()

@@ -142,7 +142,7 @@ def _clipped(recording: Recording, e: Experiment, rows: int) -> Floats:
 IDENTITIES: Mapping[str, Identity] = {
     "softmax": Identity("the gradient of the last layer adds up to 0 over the classes", SOFTMAX_ROOM, _softmax),
     "homogeneity": Identity(
-        "sum w * gradient of a layer is that of the one before it plus its sum b * gradient", 250, _homogeneity
+        "sum w * gradient of a layer is that of the one before it plus its sum b * gradient", 300, _homogeneity
     ),
     "adam_first_step": Identity("Adam's first step is -lr g / (|g| + 1e-8)", 10_000, _adam_first_step),
     "adam_moments": Identity(

@@ -28,7 +28,7 @@ _TINY = float(np.finfo(np.float32).tiny)  # a network that died has gradients an
 LEAP = 0.5
 CERTAIN = 1.0  # times the tolerance: beyond it, a stretch has its kinks tried on their other side,
 SUSPICIOUS = 0.1  # beginning with those before the first iteration that is beyond this
-MOST_KINKS = 24  # that are tried at once, the latest
+MOST_KINKS = 24  # that are tried at once, the latest before the mismatch
 ROUNDS = 8  # kinks that may lie on another side in one stretch
 SHAKE = 4 * float(np.finfo(np.float32).eps)
 TWINS = (0.0, SHAKE, -SHAKE)  # a replay and its two twins
@@ -117,8 +117,9 @@ def of_iterations(recording: Recording, again: Replay) -> dict[str, Floats]:
     at = np.minimum(again.start[:, None] + np.arange(again.loss.shape[1]), recording.iterations - 1)
     found = {name: recorded(recording, name, at) for name in OF_ITERATIONS}
     off = _in_scales(again, found)
-    zeros = np.stack([replayed(again, "zero_share"), again.zero_most], axis=-1)
-    return off | {"zero_share": _outside(found["zero_share"], zeros)}
+    # of a replay in float32 one value may be 0 by chance
+    least = replayed(again, "zero_share") - 1 / _roots(again) ** 2
+    return off | {"zero_share": _outside(found["zero_share"], np.stack([least, again.zero_most], axis=-1))}
 
 
 def _in_scales(again: Replay, found: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -517,22 +518,16 @@ def _better_side(
     turned: tuple[Kink, ...],
     deviations: Floats,
 ) -> tuple[Kink, ...] | None:
-    """`turned` and that one of the kinks up to iteration `at` that mends it, if there is one."""
-    if at == len(deviations):
+    """`turned` and that one of the kinks up to iteration `at` that mends it best, if there is one."""
+    tries = [kink for kink in kinks if kink.row <= at and kink not in turned][-MOST_KINKS:]
+    if at == len(deviations) or not tries:
         return None
-    left = [kink for kink in kinks if kink not in turned]
-    # what a kink changes is seen at once; unless it is small, and grows
-    for tries in ([kink for kink in left if kink.row == at], [kink for kink in left if kink.row < at]):
-        if not tries:
-            continue
-        # what comes after that iteration does not tell them apart
-        sides = [(*turned, kink) for kink in tries[-MOST_KINKS:]]
-        some = [checkpoint] * len(sides)
-        after = off(some, again(some, sides, min(at + 1, rows)))[:, : at + 1]
-        winner = min(range(len(sides)), key=lambda k: (-first_suspicious(after[k]), after[k][at]))
-        if first_suspicious(after[winner]) > at or after[winner][at] < deviations[at] / 2:
-            return sides[winner]
-    return None
+    # what comes after that iteration does not tell them apart
+    sides, some = [(*turned, kink) for kink in tries], [checkpoint] * len(tries)
+    after = off(some, again(some, sides, min(at + 1, rows)))[:, : at + 1]
+    winner = min(range(len(tries)), key=lambda k: (-first_suspicious(after[k]), after[k][at]))
+    better = first_suspicious(after[winner]) > at or after[winner][at] < deviations[at] / 2
+    return sides[winner] if better else None
 
 
 def first_suspicious(deviations: Floats, beyond: float = SUSPICIOUS) -> int:

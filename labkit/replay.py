@@ -67,10 +67,9 @@ def replay(
     Data and settings are `experiment`'s, the file's own when it is None. Stretches end early where the first of them
     reaches the experiment's end. `turned` has, for each stretch, the kinks of which it takes the other side; `shake`
     has the share by which all its parameters are moved beforehand, up or down; beside a kink all of these take the side
-    of the first. Unless it looks `closely`, it lists no kinks and
-    knows no images' own gradients, so that its scales are smaller. A recording without an experiment, of another
-    network or without the optimiser's moments raises `RecordingError`, and so do stretches whose mini-batches differ in
-    size: those cannot go side by side.
+    of the first. Unless it looks `closely`, it lists no kinks and does not know the images' own gradients, so that its
+    scales are smaller. A recording without an experiment, of another network or without the optimiser's moments raises
+    `RecordingError`, and so do stretches whose mini-batches differ in size: those cannot go side by side.
     """
     e = experiment or recording.origin.experiment
     if e is None:

@@ -410,6 +410,27 @@ def behind_leaps(r: Recording, e: Experiment) -> Recording:
     return replace(leaping, gradient=gradient.reshape(r.gradient.shape), update_norm=updates.reshape(-1, 4))
 
 
+def test_nobody_hides_behind_a_leap_that_only_the_second_look_sees(runs, ada, monkeypatch) -> None:
+    """A checkpoint can be built whose first step is a leap in float64, and in the run's own float32 just none."""
+    r, e, at, follow = runs["relu"], ada["relu"], 10 * LENGTH, deviations.follow
+    loss, updates = r.loss.copy(), r.update_norm.copy()
+    loss[at + 1 : at + LENGTH] *= 1.01
+    updates[at] = r.weight_norm[at]
+    forged = replace(r, loss=loss, update_norm=updates)
+
+    def leaping(recording: Recording, chosen: list[int], steps: int, e: Experiment) -> replay.Replay:
+        again = follow(recording, chosen, steps, e)
+        if again.start[0] == at:
+            again.update_norm[:, 0] = again.weight_norm[:, 0]
+        return again
+
+    assert audit.audit(forged, e, (10,)).stretches == (10,)
+    monkeypatch.setattr(deviations, "follow", leaping)
+    found = audit.audit(forged, e, (10,))
+    assert not found.findings
+    assert found.stretches == tuple(audit.stretches_of(forged))
+
+
 def test_nobody_hides_behind_a_leap(runs, ada) -> None:
     """Behind a leap nothing can be compared; then the stretch that must have led there is looked at, too."""
     forged, e = behind_leaps(runs["relu"], ada["relu"]), ada["relu"]
@@ -533,6 +554,18 @@ def test_one_sure_image_alone_with_hidden_values_leaves_rounding_and_no_forgery(
         clipped = replace(r, gradient=gradient, clip_factor=factors)
         residual = identity.of(clipped, ada["relu"], r.iterations)[at]
         assert (residual <= identity.room * np.finfo(np.float32).eps) == honest
+
+
+def test_one_small_clip_factor_does_not_excuse_what_comes_later(runs, ada) -> None:
+    """Behind a storm nobody compares the factors."""
+    r, identity = runs["relu"], identities.IDENTITIES["softmax"]
+    gradient, factors = r.gradient.copy(), r.clip_factor.copy()
+    mean, size = (STATISTICS.index(name) for name in ("mean", "abs_mean"))
+    gradient[200:240, -1, mean] = 0.3 * gradient[200:240, -1, size]
+    factors[100] = 1e-12
+    forged = replace(r, gradient=gradient, clip_factor=factors)
+    residuals = identity.of(forged, ada["relu"], r.iterations)[200:240]
+    assert (residuals > identity.room * np.finfo(np.float32).eps).all()
 
 
 def test_gradients_whose_squares_are_0_leave_no_residual_of_homogeneity(runs, ada) -> None:

@@ -135,7 +135,7 @@ def mismatches(
             if finding is None:
                 continue
             # both on the replay's side of the kinks and on the recording's
-            sides = ((), again.turned[0]) if again.turned[0] else ((),)
+            sides = {(), again.turned[0]}
             calm = np.all([deviations.calm(recording, checkpoints[k], steps, e, turned) for turned in sides], axis=0)
         else:
             calm = np.append(calm, np.zeros(steps - len(calm), dtype=bool))

@@ -5,8 +5,8 @@
 The same honest submissions of the vanishing-gradients lab, on one core, in turn. nbgrader executes the whole notebook
 in a kernel, with its trainings, and takes the points that the check cells give; ours finds the recordings that were
 handed in. Marks have to be equal. Time is what the core was busy while a command ran, its start included, so nothing
-else may run beside it: what a command's own processes used by their account leaves out those in a sandbox, which are
-ended, not waited for. What a further submission costs follows from grading all of them against one of them.
+else may run beside it: what a command's processes used by their own account leaves out a part of the student's sandbox.
+What a further submission costs follows from grading all of them against one of them.
 """
 
 import argparse

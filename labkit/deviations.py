@@ -117,9 +117,15 @@ def of_iterations(recording: Recording, again: Replay) -> dict[str, Floats]:
     at = np.minimum(again.start[:, None] + np.arange(again.loss.shape[1]), recording.iterations - 1)
     found = {name: recorded(recording, name, at) for name in OF_ITERATIONS}
     off = _in_scales(again, found)
-    # of a replay in float32 one value may be 0 by chance
-    least = replayed(again, "zero_share") - 1 / _roots(again) ** 2
-    return off | {"zero_share": _outside(found["zero_share"], np.stack([least, again.zero_most], axis=-1))}
+    zeros = _zeros_off(found["zero_share"], replayed(again, "zero_share"), again.zero_most, again.last_gradient)
+    return off | {"zero_share": zeros}
+
+
+def _zeros_off(found: Floats, share: Floats, most: Floats, gradients: Sequence[Floats]) -> Floats:
+    """How far shares of zeros (..., L) are below a replay's, or above the most that there can be in float32. Of a
+    replay in float32, too, one value may be 0 by chance."""
+    least = share - 1 / np.array([values.shape[-1] for values in gradients])
+    return _outside(found, np.stack([least, most], axis=-1))
 
 
 def _in_scales(again: Replay, found: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -371,10 +377,8 @@ def _probe_gradient(found: Floats, again: Probes) -> dict[str, Floats]:
             scales.get(name, true[..., column]) + _TINY
         )
     column = STATISTICS.index("zero_share")
-    # the replay of a probe is in float32, too, and one of its values may be 0 by chance
-    least = true[..., column] - 1 / np.array([values.shape[-1] for values in again.gradients])
-    zeros = np.stack([least, again.zero_most], axis=-1)
-    return off | {"probe_zero_share": _outside(found[..., column], zeros)}
+    zeros = _zeros_off(found[..., column], true[..., column], again.zero_most, again.gradients)
+    return off | {"probe_zero_share": zeros}
 
 
 def _probe_weights(recording: Recording, rows: NDArray[np.int64], checkpoints: Sequence[int]) -> dict[str, Floats]:

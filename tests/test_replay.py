@@ -102,6 +102,15 @@ def test_one_value_of_the_replayed_probe_may_be_0_by_chance(runs, ada, zeros: in
     assert (off[1, layer] <= deviations.QUANTITIES["probe_zero_share"].tolerance) == within
 
 
+@pytest.mark.parametrize(("zeros", "within"), [(0, True), (1, True), (2, False)])
+def test_one_value_of_a_replayed_iteration_may_be_0_by_chance(runs, zeros: int, within: bool) -> None:
+    recording, layer = runs["sigmoid"], 3
+    again = replay(recording, [0, 2], 3)
+    again.gradient[1, 2, layer, STATISTICS.index("zero_share")] += zeros / again.last_gradient[layer].shape[-1]
+    off = deviations.of_iterations(recording, again)["zero_share"]
+    assert (off[1, 2, layer] <= deviations.QUANTITIES["zero_share"].tolerance) == within
+
+
 def test_stretches_side_by_side_are_those_one_by_one(runs) -> None:
     recording = runs["relu"]
     together = replay(recording, [0, 3, 7], 40)

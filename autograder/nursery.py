@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autograder import guard, kernel, sandbox, worker
+from autograder import guard, kernel, sandbox, shell, worker
 from autograder.channel import Channel, Gone
 from autograder.limits import Limits
 from autograder.sandbox import Surroundings
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _warm_up() -> None:
-    """Import and draw what every notebook needs; what is missing here is merely loaded later."""
+    """Import, open and draw what every notebook needs; what is missing here is merely loaded later."""
     import matplotlib.pyplot as plt
 
     import labkit.desk
@@ -59,6 +59,7 @@ def _warm_up() -> None:
     data.student_digits(1, seed=0)
     plt.figure().add_subplot(projection="3d")
     plt.close("all")
+    shell.open_desk()
     gc.collect()
     gc.freeze()
 

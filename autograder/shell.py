@@ -6,6 +6,7 @@ import io
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from IPython.core.displayhook import DisplayHook
@@ -183,6 +184,14 @@ class Desk(InteractiveShell):
     def init_readline(self) -> None:
         pass
 
+    def move_in(self) -> None:
+        """Take the home and the folder that this process has now: it may have been forked since the desk was opened."""
+        shell: Any = self
+        shell.init_ipython_dir(None)
+        shell.init_profile_dir(None)
+        shell.init_pushd_popd_magic()
+        shell.history_manager.dir_hist[:] = [Path.cwd()]
+
     def enable_gui(self, gui: str | None = None) -> None:
         """`%matplotlib notebook` and the like: there is no window to open."""
 
@@ -219,7 +228,10 @@ def _settings() -> Config:
 
 
 def open_desk() -> Desk:
-    """The one shell of this process, with figures shown in line as in a notebook."""
+    """The one shell of this process, with figures shown in line as in a notebook.
+
+    It may be opened before a fork: then the child's `move_in` makes it its own.
+    """
     desk: Desk = Desk.instance()
     from IPython.core import pylabtools
     from matplotlib_inline import backend_inline

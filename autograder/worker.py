@@ -37,6 +37,7 @@ def live(end: socket.socket, place: Path, limits: Limits) -> None:
     """The whole life of a student's process in its private place; returns when the grader hangs up."""
     _settle(place, limits, keep=end.fileno())
     desk, channel = open_desk(), Channel(end)
+    desk.move_in()
     take_over_streams(desk)
     with contextlib.suppress(Gone):
         _run_cells(desk, channel, channel.receive()["cells"], limits)

@@ -72,6 +72,31 @@ def test_are_a_cells_outputs_those_of_a_notebook(nursery, place, source, expecte
     assert "\x1b" not in json.dumps(found.outputs)
 
 
+def test_is_the_shell_at_home_in_the_private_place(nursery, place):
+    # it was opened before the fork, in the warm parent's home
+    found = run(
+        nursery,
+        place,
+        """
+from pathlib import Path
+shell = get_ipython()
+homes = [shell.ipython_dir, shell.profile_dir.location, shell.home_dir, Path.home()]
+print(all(Path(home).is_relative_to(r"PLACE/home") for home in homes), _dh == [Path.cwd()], list(In), Out)
+%cd -q ..
+%cd -q -
+print(Path.cwd() == Path(r"PLACE/submission"))
+%bookmark here
+%bookmark -l
+""".replace("PLACE", str(place)),
+    )
+    text = "".join(output["text"] for output in found.outputs["c0"])
+    assert kinds(found) == ["stream"]
+    assert text.startswith("True True ['', ")
+    assert text.splitlines()[0].endswith("] {}")
+    assert "True\nCurrent bookmarks:\nhere -> " in text
+    assert any((place / "home" / "profile_default" / "db").iterdir())
+
+
 def test_is_an_interrupt_heard_also_where_the_grading_runs_in_the_background():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     nursery = open_workers()

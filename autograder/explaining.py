@@ -101,7 +101,7 @@ def _standing(task: Task, student: str) -> Result | None:
     [student] = grading.chosen(task.course, task.assignment, [student])
     result = results.load(task.course, task.assignment, student)
     handed_in = _handed_in(task, student)
-    if result is None or handed_in is None or result.submission != handed_in.digest():
+    if result is None or handed_in is None or result.submission != handed_in.digest:
         return None
     return result
 

@@ -98,7 +98,7 @@ class Task:
 
     def key(self, handed_in: Submission) -> str:
         """Changes with anything that could change a mark."""
-        return hashlib.sha256(f"{self.base}\0{handed_in.student}\0{handed_in.digest()}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.base}\0{handed_in.student}\0{handed_in.digest}".encode()).hexdigest()
 
     def seed(self, student: str, question: str) -> int:
         """Of the inputs that a question draws: no student knows it, and it stays the same for a regrade."""
@@ -235,14 +235,21 @@ def key_of(task: Task, student: str, folder: Path) -> str:
     try:
         return task.key(submission.find(folder, student, task.assignment))
     except SubmissionError as error:
-        return hashlib.sha256(f"{task.base}\0{student}\0{error}".encode()).hexdigest()
+        return _key_of_none(task, student, error)
+
+
+def _key_of_none(task: Task, student: str, error: SubmissionError) -> str:
+    return hashlib.sha256(f"{task.base}\0{student}\0{error}".encode()).hexdigest()
 
 
 def mark(task: Task, student: str, folder: Path, nursery: Callable[[], Nursery]) -> tuple[Result, Outputs]:
     """Grade one submission and store what the checks went by. `nursery` is called only when the notebook is run."""
-    key = key_of(task, student, folder)
     try:
         handed_in = submission.find(folder, student, task.assignment)
+        key = task.key(handed_in)
+    except SubmissionError as error:
+        return refusal(task, student, _key_of_none(task, student, error), str(error)), Outputs({}, {})
+    try:
         notebook, remarks = mended(task, handed_in)
     except (SubmissionError, MendingError) as error:
         return refusal(task, student, key, str(error)), Outputs({}, {})
@@ -294,7 +301,7 @@ def _marked(task: Task, handed_in: Submission, notebook: Notebook, nursery: Nurs
         _summary(task, handed_in.student, questions, sitting, ended),
         seconds=time.perf_counter() - started,
         evidence=digest,
-        submission=handed_in.digest(),
+        submission=handed_in.digest,
         execution=task.execution,
     )
     last_words = {id: [_word(why)] for id, why in sitting.left_out.items()}
@@ -330,7 +337,7 @@ def _marked_unrun(task: Task, handed_in: Submission) -> Result:
         seconds=time.perf_counter() - started[0],
         cpu=time.process_time() - started[1],
         evidence=digest,
-        submission=handed_in.digest(),
+        submission=handed_in.digest,
         execution=task.execution,
     )
 

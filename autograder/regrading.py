@@ -112,7 +112,7 @@ def _stored(task: Task, student: str) -> tuple[Result, Submission]:
         handed_in = submission.find(task.submitted(student), student, task.assignment)
     except SubmissionError as error:
         raise LeftAlone(f"what was handed in changed since it was graded, and now {error}") from error
-    if handed_in.digest() != result.submission:
+    if handed_in.digest != result.submission:
         raise LeftAlone(f"what was handed in changed since it was graded: {grade}")
     if set(result.questions) != set(task.questions):
         raise LeftAlone(f"the assignment was released with other questions since: {grade}")

@@ -1,6 +1,7 @@
 """What was handed in: which files count, and copies of them in which no link leads anywhere."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -43,8 +44,9 @@ class Submission:
     def read(self, name: str) -> bytes:
         return _read(self.folder / name)
 
+    @functools.cached_property
     def digest(self) -> str:
-        """Stands for the names and contents of all files."""
+        """Stands for the names and contents of all files, as they were when it was first asked for."""
         sha = hashlib.sha256()
         for name in self.files:
             content = self.read(name)

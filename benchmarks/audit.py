@@ -1,13 +1,13 @@
 """What an audit costs, how often it refuses an honest recording, and how often it finds a forged one.
 
-    python benchmarks/audit.py [--rounds 5] [--honest 500] [--draws 2000] [--students 0]
+    python benchmarks/audit.py [--rounds 5] [--honest 500] [--draws 2000] [--students 0] [--from 0] [--labs NAME ...]
 
 Times are CPU times of one thread, with the digits in the cache and torch loaded. Honest recordings go over seeds, both
 networks, float32 and float64, one and two threads, the loop that students write, `train` and `train_many`, clipped runs
-and runs that explode. With --students, they are also every run that the labs ask of so many students, with a gain, a
-clipping or a remedy for those that choose one; of every second student each epoch is audited. A forged recording has
-a share f of its iterations changed by 1 %, in one piece or scattered; it is found when one of the secret stretches
-holds a changed iteration that the audit finds.
+and runs that explode. With --students, they are also every run that the labs ask of so many students, numbered from
+--from on, each with a gain, a clipping and a remedy drawn where the lab leaves it to them; every epoch is audited. A
+forged recording has a share f of its iterations changed by 1 %, in one piece or scattered; it is found when one of the
+secret stretches holds a changed iteration that the audit finds. What is asked 0 times is left out.
 """
 
 import os
@@ -18,11 +18,13 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import argparse
 import contextlib
 import io
+import math
 import secrets
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -43,13 +45,16 @@ from autograder.questions import (
 from labkit.experiments import RECURRENT, Experiment
 from labkit.recording import Recording
 
-LABS = (vanishing_gradients, layer_statistics, activation_study, exploding_gradients, recurrent_gradients)
+LABS: dict[str, Any] = {
+    lab.__name__.rpartition(".")[2]: lab
+    for lab in (vanishing_gradients, layer_statistics, activation_study, exploding_gradients, recurrent_gradients)
+}
 OPEN = ("gain", "clip_norm")
 # what students may choose, where the lab leaves it to them
-GAINS = (1.5, 2.0, 2.5, 3.0)
-FACTORS = (1.1, 1.2, 1.3, 1.4)  # of the recurrent lab's weights
-CLIPS = (0.5, 1.0, 5.0)
-REMEDIES: tuple[dict[str, Any], ...] = ({"normalisation": "layer"}, {"normalisation": "batch"}, {"residual": True})
+GAINS = (1.2, 4.0)
+FACTORS = (1.05, 1.4)  # of the recurrent lab's weights
+CLIPS = (0.05, 20.0)
+REMEDIES: tuple[dict[str, Any], ...] = ({}, {"normalisation": "layer"}, {"normalisation": "batch"}, {"residual": True})
 
 
 def train(*experiments: Experiment) -> list[Recording]:
@@ -86,25 +91,24 @@ def costs(rounds: int) -> None:
     print("aim: a training of 30 audits; 8 of 50 epochs, run again as fast as `train` runs them, would make 6\n")
 
 
-def of_students(count: int) -> Iterator[tuple[str, Recording, Asked, int]]:
-    """What each lab asks of so many students, and how many stretches of it are audited at the most."""
-    for number in range(count):
-        for lab in LABS:
+def of_students(first: int, count: int, labs: Sequence[str]) -> Iterator[tuple[str, Recording, Asked, int]]:
+    """What each lab asks of so many students, and how many of its stretches are audited: all."""
+    for number in range(first, first + count):
+        for lab in (LABS[name] for name in labs):
             for name, asked in lab.recordings(f"student{number}").items():
                 with contextlib.redirect_stdout(io.StringIO()):
                     recording = labkit.train(chosen(asked, name, number), device="cpu", progress=False)
-                kind = f"{lab.__name__.rpartition('.')[2]}, {name}"
-                yield kind, recording, asked, audit.STRETCHES if number % 2 else recording.iterations
+                yield f"{lab.__name__.rpartition('.')[2]}, {name}", recording, asked, recording.iterations
 
 
 def chosen(asked: Asked, name: str, number: int) -> Experiment:
     """The run with what this student chooses; the one that is to explode is not clipped."""
-    e = asked.experiment
+    e, draw = asked.experiment, Random(f"{name} {number}")
     if "gain" in asked.open_fields:
-        e = e.replace(gain=(FACTORS if e.architecture in RECURRENT else GAINS)[number % len(GAINS)])
+        e = e.replace(gain=round(draw.uniform(*(FACTORS if e.architecture in RECURRENT else GAINS)), 2))
     if "clip_norm" in asked.open_fields and name not in ("loud", "exploding"):
-        e = e.replace(clip_norm=CLIPS[number % len(CLIPS)])
-    return e.replace(**REMEDIES[number % len(REMEDIES)]) if "normalisation" in asked.open_fields else e
+        e = e.replace(clip_norm=round(math.exp(draw.uniform(*map(math.log, CLIPS))), 3))
+    return e.replace(**draw.choice(REMEDIES)) if "normalisation" in asked.open_fields else e
 
 
 def honest(count: int) -> Iterator[tuple[str, Recording, Asked, int]]:
@@ -146,7 +150,10 @@ def refusals(recordings: Iterator[tuple[str, Recording, Asked, int]]) -> None:
         try:
             examine(recording, asked.experiment, asked.open_fields, stretches=stretches)
         except Failed as failure:
-            refused.setdefault(kind, []).append(f"{kind}, {asked.experiment.student}: {failure.found}")
+            e = recording.origin.experiment
+            drawn = "" if e is None else f" gain {e.gain:g}, clip_norm {e.clip_norm}"
+            said = f"{kind}, {asked.experiment.student},{drawn}: {failure.found}"
+            refused.setdefault(kind, []).append(said)
     print(f"{'honest recordings':40}{'looked at':>12}{'refused (aim 0)':>18}")
     for kind, looked in total.items():
         print(f"{kind:40}{looked:12}{len(refused.get(kind, [])):18}")
@@ -193,14 +200,19 @@ def main() -> None:
     arguments.add_argument("--honest", type=int, default=500)
     arguments.add_argument("--draws", type=int, default=2000)
     arguments.add_argument("--students", type=int, default=0)
+    arguments.add_argument("--from", type=int, default=0, dest="first")
+    arguments.add_argument("--labs", nargs="+", choices=LABS, default=list(LABS), metavar="NAME")
     wanted = arguments.parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, numpy {np.__version__}\n")
-    costs(wanted.rounds)
-    refusals(honest(wanted.honest))
+    if wanted.rounds:
+        costs(wanted.rounds)
+    if wanted.honest:
+        refusals(honest(wanted.honest))
     if wanted.students:
-        refusals(of_students(wanted.students))
-    detections(wanted.draws)
+        refusals(of_students(wanted.first, wanted.students, wanted.labs))
+    if wanted.draws:
+        detections(wanted.draws)
 
 
 if __name__ == "__main__":

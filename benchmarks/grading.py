@@ -6,23 +6,34 @@ The same honest submissions of the vanishing-gradients lab, on one core, in turn
 in a kernel, with its trainings, and takes the points that the check cells give; ours finds the recordings that were
 handed in. Marks have to be equal. Time is what the core was busy while a command ran, its start included, so nothing
 else may run beside it: what a command's processes used by their own account leaves out a part of the student's sandbox.
-What a further submission costs follows from grading all of them against one of them.
+What a further submission costs follows from grading all of them against one of them. Last comes where the time goes:
+marking the last submission, its parts as shares of what the interpreter's profiler sees.
 """
 
-import argparse
-import json
 import os
+
+# before numpy is loaded; `autograder` sets it for its own processes
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import argparse
+import cProfile
+import json
+import pstats
 import shutil
 import statistics
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from autograder import classroom, course, gradebook
+from autograder import authenticity, classroom, course, gradebook, markers, marking, results, submission
+from labkit import propagation
+from labkit.recording import Recording
 
 LAB = "vanishing_gradients"
 PLAIN = """
@@ -30,6 +41,18 @@ c = get_config()
 c.CourseDirectory.course_id = "plain"
 c.ExecutePreprocessor.timeout = 600
 """
+
+
+# of marking by the evidence alone: the functions in which the time is spent
+PARTS: Mapping[str, tuple[Callable[..., Any] | str, ...]] = {
+    "secret stretches, run again": (authenticity.audited,),
+    "the first iteration after each checkpoint": (authenticity.replays,),
+    "the probe batch at each checkpoint": (authenticity.probes_agree,),
+    "reading recordings, with their digests": (Recording.from_bytes, Recording.digest.fget),
+    "the submission's digest, a copy, what is kept": (submission.Submission.copy, marking.Task.key, results.keep),
+    "  of all that, products with the images": (propagation._of_images, propagation._by_images),
+    "  of all that, gathering the images": ("<method 'take' of 'numpy.ndarray' objects>",),
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +93,40 @@ def compare(root: Path, students: int, rounds: int) -> None:
             costs[name].append((one, all_))
             marks[name] = machine_marks(where)
     told(costs, marks, students)
+    where_it_goes(ours, made[-1])
+
+
+def where_it_goes(where: Path, student: str) -> None:
+    """Print what marking a submission by evidence costs in its parts, and what its notebook's own process takes."""
+    task, warm = marking.prepare(where, LAB), markers.Warm()
+
+    def mark(how: marking.How) -> results.Result:
+        chosen = task.graded_by(how)
+        return marking.mark(chosen, student, chosen.submitted(student), warm)[0]
+
+    try:
+        for how in ("evidence", "run"):
+            mark(how)  # what is kept from one submission to the next
+        before = time.process_time()
+        mark("evidence")
+        alone = time.process_time() - before
+        profile = cProfile.Profile()
+        profile.runcall(mark, "evidence")
+        found = pstats.Stats(profile)
+        print(f"\nmarking {student} by evidence alone: {alone:.2f} s, of which, as the profiler sees it")
+        for name, functions in PARTS.items():
+            print(f"  {name:48}{spent(found, functions) / found.total_tt:6.0%}")  # type: ignore[attr-defined]
+        print(f"its notebook's own process, beside that: {mark('run').cpu:.2f} s")
+    finally:
+        warm.close()
+
+
+def spent(found: pstats.Stats, functions: tuple[Callable[..., Any] | str, ...]) -> float:
+    """Seconds within functions that do not call one another, by themselves or by their names in a profile."""
+    wanted = {one if isinstance(one, str) else one.__code__ for one in functions}
+    keys = {one if isinstance(one, str) else (one.co_filename, one.co_firstlineno, one.co_name) for one in wanted}
+    rows: Any = found.stats  # type: ignore[attr-defined]
+    return float(sum(row[3] for key, row in rows.items() if key in keys or key[2] in keys))
 
 
 def as_nbgrader_takes_it(ours: Path, plain: Path, students: list[str]) -> None:

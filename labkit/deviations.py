@@ -200,10 +200,11 @@ def calm(
 ) -> NDArray[np.bool_]:
     """(N,) the iterations of a stretch that rounding does not decide: a run that explodes magnifies it beyond bounds.
 
-    Two twins of the replay, moved by a few roundings of float32, tell: from where one of them is far from it, nothing
-    can be said of a recording. Beside a kink they take its side: `follow` looks for the recording's, and whoever puts
-    one value on a kink would have a storm otherwise. All three have `turned` on the other side, for what is calm on one
-    side of a kink may be a storm on the other.
+    Two twins of the replay, moved by a few roundings of float32 at first and by half a rounding of their own kind of
+    numbers after every step, tell: from where one of them is far from it, nothing can be said of a recording. (What is
+    moved at first alone may shrink before it grows; an honest run goes on being rounded.) Beside a kink they take its
+    side: `follow` looks for the recording's, and whoever puts one value on a kink would have a storm otherwise. All
+    three have `turned` on the other side, for what is calm on one side of a kink may be a storm on the other.
     """
     steps = min(steps, e.iterations - int(recording.checkpoint_iteration[checkpoint]))
     soon = min(SOON, steps)

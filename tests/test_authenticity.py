@@ -236,6 +236,18 @@ def test_storms_behind_a_kink_and_infinities_of_float32_are_accepted(student: st
     examine(train(base.replace(gain=gain), device="cpu", progress=False), base, ("gain", "clip_norm"))
 
 
+# here rounding shrinks before it swells: an honest run goes on being rounded, twins that are moved once do not tell
+@pytest.mark.parametrize(("student", "gain", "clip"), [("student1063", 1.33, 4.773), ("student1172", 2.57, 1.373)])
+def test_runs_in_which_rounding_swells_late_are_accepted(student: str, gain: float, clip: float) -> None:
+    base = recordings(student)["clipped"].experiment
+    recording = train(base.replace(gain=gain, clip_norm=clip), device="cpu", progress=False)
+    examine(recording, base, ("gain", "clip_norm"))
+    forged = recording.loss.copy()
+    forged[82] *= 1.01
+    with pytest.raises(Failed, match="the loss at iteration 83 is recorded as"):
+        examine(replace(recording, loss=forged), base, ("gain", "clip_norm"))
+
+
 def test_a_run_cannot_claim_to_have_exploded(short, tmp_path) -> None:
     recording = train(short, device="cpu", progress=False)
     loss = recording.loss.copy()

@@ -217,6 +217,20 @@ def test_a_training_that_learns_is_calm_and_one_that_explodes_is_not(runs, ada) 
     assert not until[-1]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_twins_are_rounded_after_every_step(runs, ada, dtype: str) -> None:
+    """By half a rounding of the run's own kind of numbers, up or down by chance, the second against the first."""
+    e, half = ada["sigmoid"].replace(dtype=dtype), np.finfo(dtype).eps / 2
+    first, *twins = replay(runs["sigmoid"], [5] * 3, 1, e, shake=(0.0, 1e-300, -1e-300)).parameters
+    assert np.array_equal(first, replay(runs["sigmoid"], [5], 1, e).parameters[0])
+    up, down = ((twin - first) / first for twin in twins)
+    room = np.finfo(np.float64).eps
+    assert np.allclose(np.abs([up, down]), half, rtol=0, atol=room)
+    assert np.allclose(up, -down, rtol=0, atol=room)
+    # half a rounding of float64 is beyond what its own numbers can be moved by
+    assert 0.4 < (up > 0).mean() < 0.6 or dtype == "float64"
+
+
 def test_what_an_exploded_network_has_left_is_measured_though_float32_holds_no_square_of_it() -> None:
     """Honest runs that exploded and went on with dead layers were refused for their hidden values."""
     z = np.array([[[-np.inf, -2e37], [3e19, 5e19], [-1e19, 2e19]]], dtype=np.float32)  # 3 units, 2 images

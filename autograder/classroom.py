@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from autograder.workers import Nursery
 
 RECORD = "simulated.json"
+WHOLE = 900.0  # seconds of processor time for a cell of a student without a mistake
 SECRET = "submission_secret.txt"  # by which nbgrader brings feedback to whom it belongs; here everybody may know it
 MARKS = re.compile(r"^.*(?:BEGIN|END) SOLUTION.*\n?", re.MULTILINE)
 # a Monday; nbgrader shows it as the time of handing in
@@ -276,19 +277,21 @@ def _work(student: Student, place: Path, lab: Lab, workers: Nursery) -> None:
             cell["source"] = answers.get(cell["id"], _text(cell))
     if kind.runs:
         ran = [cell for cell in notebook["cells"] if _decides(cell) and cell["id"] not in kind.skips]
-        _run(ran, place, workers)
+        _run(ran, place, workers, kind)
         if not (kind.edits or kind.stops_after):
             _refuse_errors(ran)
         _write_essays(notebook, answers, work, class_of(lab.assignment))
     (work / f"{lab.assignment}.ipynb").write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _run(cells: Sequence[Cell], place: Path, workers: Nursery) -> None:
-    """Run the cells in their order; each keeps what it put out, as in a notebook that was saved."""
+def _run(cells: Sequence[Cell], place: Path, workers: Nursery, kind: Kind) -> None:
+    """Run the cells in their order; each keeps what it put out, as in a notebook that was saved. What is whole has the
+    time that it takes on a slow machine; a mistake may be a loop without an end."""
     from autograder import workers as processes
     from autograder.limits import Limits
 
-    with processes.Student(workers, place, Limits()) as process:
+    limits = Limits() if kind.edits else Limits(cell_seconds=WHOLE, cpu_seconds=4 * WHOLE)
+    with processes.Student(workers, place, limits) as process:
         run = process.run_cells([{"id": cell["id"], "source": cell["source"]} for cell in cells])
     if run.ended:
         raise ClassroomError(f"a simulated student's notebook could not be run: {run.ended}")

@@ -13,6 +13,7 @@ anything of torch on two threads: such a parent's children hang. With --fresh it
 
 import contextlib
 import gc
+import importlib
 import itertools
 import json
 import os
@@ -47,6 +48,7 @@ def _warm_up() -> None:
     """Import, open and draw what every notebook needs; what is missing here is merely loaded later."""
     import matplotlib.pyplot as plt
 
+    import labkit.catalogue
     import labkit.desk
     import labkit.networks
     import labkit.plots
@@ -55,6 +57,8 @@ def _warm_up() -> None:
 
     # the first network of a process costs a second of imports within torch
     labkit.networks.mlp((2, 2))
+    with contextlib.suppress(ImportError):  # torch's own, which a training loads
+        importlib.import_module("torch.nested._internal.nested_tensor")
     # the class shares one pool of digits; with it in memory no process has to read or to draw it
     data.student_digits(1, seed=0)
     plt.figure().add_subplot(projection="3d")

@@ -14,6 +14,7 @@ from autograder import classroom, course, mending, questionnaire, rehearsal, sel
 from autograder.cells import CODE_STUB, without_solutions
 from autograder.classes.vanishing_gradients import ALL, VANISHING
 from autograder.classroom import ClassroomError, Edit, Kind, Lab, roster, simulate
+from autograder.workers import Run
 from labkit.recording import Recording
 
 LAB = "vanishing_gradients"
@@ -54,7 +55,7 @@ def workers(monkeypatch, tiny):
         def room(self):
             return tempfile.TemporaryDirectory()
 
-    def run(cells, place, _):
+    def run(cells, place, *_):
         for number, cell in enumerate(cells, 1):
             cell["outputs"], cell["execution_count"] = [], number
         for name in ("relu", "sigmoid"):
@@ -266,6 +267,31 @@ def test_is_a_solution_that_raises_refused_before_anything_is_handed_in(at, monk
         simulate(at, LAB, 1, progress=False)
     assert not list(at.glob("submitted/*"))
     assert not list(at.glob(".simulating*"))
+
+
+@pytest.mark.parametrize(("edits", "seconds"), [((), 900), ((Edit("a", "1", "2"),), 30)])
+def test_has_a_whole_solution_time_on_a_slow_machine_and_an_endless_loop_none(monkeypatch, tmp_path, edits, seconds):
+    given = []
+
+    class Process:
+        def __init__(self, _workers, _place, limits):
+            given.append(limits)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def run_cells(self, cells):
+            return Run(outputs={cell["id"]: [] for cell in cells}, numbers={cell["id"]: 1 for cell in cells})
+
+    monkeypatch.setattr("autograder.workers.Student", Process)
+    cell = {"id": "a", "source": "1"}
+    classroom._run([cell], tmp_path, None, Kind("some", {}, edits))
+    assert cell["execution_count"] == 1
+    assert [limits.cell_seconds for limits in given] == [seconds]
+    assert given[0].cpu_seconds > seconds
 
 
 @pytest.mark.parametrize(("missing", "words"), [("source", "build"), ("release", "autograder release")])

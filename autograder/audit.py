@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labkit import deviations
-from labkit.deviations import OF_ITERATIONS, QUANTITIES, SOON, Deviations, Quantity
+from labkit.deviations import OF_ITERATIONS, QUANTITIES, Deviations, Quantity
 from labkit.experiments import Experiment
 from labkit.propagation import Floats
 from labkit.recording import Recording
@@ -116,8 +116,8 @@ def mismatches(
     rounding decided how one of them goes on.
 
     They are replayed in the experiment's own kind of numbers. What is off there is looked at again in float64, which
-    adds no rounding of its own to the recording's, on the sides of its kinks that the recording took. What is off even
-    so counts unless rounding decided before anything was suspicious.
+    adds no rounding of its own to the recording's, on the sides of its kinks that the recording took, as far as
+    rounding does not decide. What is off even so counts, unless rounding decides on one of those sides.
     """
     first = replay(recording, checkpoints, steps, e, e.dtype, closely=False)
     mismatched, stormy = [], deviations.leaps(recording, first)
@@ -125,35 +125,23 @@ def mismatches(
     for k, finding in enumerate(_firsts(recording, first, off)):
         if finding is None:
             continue
-        again = None
-        # mostly it was a kink, which is found before a storm is ruled out; a run that explodes has too many of them
-        calm = deviations.calm(recording, checkpoints[k], min(SOON, steps), e)
-        if calm.all():
-            again, finding = _followed(recording, checkpoints[k], steps, e)
-            # behind a step that is a leap in float64 alone, nothing was compared either
-            stormy = stormy or deviations.leaps(recording, again)
-            if finding is None:
-                continue
-            # both on the replay's side of the kinks and on the recording's
-            sides = {(), again.turned[0]}
-            calm = np.all([deviations.calm(recording, checkpoints[k], steps, e, turned) for turned in sides], axis=0)
-        else:
-            calm = np.append(calm, np.zeros(steps - len(calm), dtype=bool))
-        stormy = stormy or not calm.all()
-        if deviations.first_suspicious(off.suspicion()[k]) >= calm.sum() < len(calm):
+        calm = deviations.calm(recording, checkpoints[k], steps, e)
+        rows = int(calm.sum())
+        stormy = stormy or rows < len(calm)
+        if deviations.first_suspicious(off.suspicion()[k]) >= rows < len(calm):
             continue
-        if again is None:
-            again, finding = _followed(recording, checkpoints[k], steps, e)
-        if finding is not None and calm[finding.iteration - int(again.start[0]) - 1]:
+        again = deviations.follow(recording, [checkpoints[k]], rows, e)
+        # behind a step that is a leap in float64 alone, nothing was compared either
+        stormy = stormy or deviations.leaps(recording, again)
+        (finding,) = _firsts(recording, again, deviations.compare(recording, again))
+        if finding is None:
+            continue
+        if again.turned[0]:
+            calm = deviations.calm(recording, checkpoints[k], rows, e, again.turned[0])
+            stormy = stormy or not calm.all()
+        if calm[finding.iteration - int(again.start[0]) - 1]:
             mismatched.append(Mismatch(finding, again))
     return mismatched, stormy
-
-
-def _followed(recording: Recording, checkpoint: int, steps: int, e: Experiment) -> tuple[Replay, Finding | None]:
-    """A stretch in float64 on the recording's sides of its kinks, and the first figure that is off even so."""
-    again = deviations.follow(recording, [checkpoint], steps, e)
-    (finding,) = _firsts(recording, again, deviations.compare(recording, again))
-    return again, finding
 
 
 def _firsts(recording: Recording, again: Replay, off: Deviations) -> list[Finding | None]:

@@ -30,8 +30,9 @@ CERTAIN = 1.0  # times the tolerance: beyond it, a stretch has its kinks tried o
 SUSPICIOUS = 0.1  # beginning with those before the first iteration that is beyond this
 MOST_KINKS = 24  # that are tried at once, the latest before the mismatch
 ROUNDS = 8  # kinks that may lie on another side in one stretch
-SHAKE = 4 * float(np.finfo(np.float32).eps)
-TWINS = (0.0, SHAKE, -SHAKE)  # a replay and its two twins
+SHAKE = float(np.finfo(np.float32).eps)
+TWINS = (0.0, *[SHAKE] * 3)  # a replay and its twins: in some directions rounding grows that it does not in others
+PROBE_TWINS = (0.0, *[4 * SHAKE] * 3)  # of the probe batch, where no step follows that is rounded, too
 STORMY = 0.25  # of the tolerance: twice what so many roundings make of S1's networks within an epoch
 LOUD = 100.0  # nats: float32 tells the differences of such logits, and with them the softmax, no finer than 1e-5
 SOON = 5  # iterations that are looked at first: where a run explodes, it does so within them
@@ -200,11 +201,12 @@ def calm(
 ) -> NDArray[np.bool_]:
     """(N,) the iterations of a stretch that rounding does not decide: a run that explodes magnifies it beyond bounds.
 
-    Two twins of the replay, moved by a few roundings of float32 at first and by half a rounding of their own kind of
-    numbers after every step, tell: from where one of them is far from it, nothing can be said of a recording. (What is
-    moved at first alone may shrink before it grows; an honest run goes on being rounded.) Beside a kink they take its
-    side: `follow` looks for the recording's, and whoever puts one value on a kink would have a storm otherwise. All
-    three have `turned` on the other side, for what is calm on one side of a kink may be a storm on the other.
+    Twins of the replay, moved by a rounding of float32 at first and by half a rounding of their own kind of numbers
+    after every step, each in a direction of its own, tell: from where one of them is far from it, nothing can be said
+    of a recording. (What is moved at first alone, or by a pattern whose sums cancel, stays near where an honest run
+    does not.) Beside a kink they take its side: `follow` looks for the recording's, and whoever puts one value on a
+    kink would have a storm otherwise. All have `turned` on the other side, for what is calm on one side of a kink may
+    be a storm on the other.
     """
     steps = min(steps, e.iterations - int(recording.checkpoint_iteration[checkpoint]))
     soon = min(SOON, steps)
@@ -216,9 +218,10 @@ def calm(
 
 def _quiet(recording: Recording, checkpoint: int, steps: int, e: Experiment, turned: Sequence[Kink]) -> int:
     """How many iterations of a stretch come before rounding decides."""
-    three = replay(recording, [checkpoint] * 3, steps, e, turned=[turned] * 3, shake=TWINS)
-    off = _in_scales(three, {name: replayed(three, name)[:1] for name in OF_ITERATIONS})
-    stormy = np.logical_or((worst(off) > STORMY).any(axis=0), ~(three.loss <= LOUD).all(axis=0))
+    count = len(TWINS)
+    twins = replay(recording, [checkpoint] * count, steps, e, turned=[turned] * count, shake=TWINS)
+    off = _in_scales(twins, {name: replayed(twins, name)[:1] for name in OF_ITERATIONS})
+    stormy = np.logical_or((worst(off) > STORMY).any(axis=0), ~(twins.loss <= LOUD).all(axis=0))
     return len(stormy) if not stormy.any() else max(0, int(stormy.argmax()) - AHEAD)
 
 
@@ -463,9 +466,9 @@ def compare(recording: Recording, again: Replay) -> Deviations:
 
 def calm_probe(recording: Recording, checkpoint: int, e: Experiment) -> bool:
     """Does rounding leave what the probe batch shows as it is? See `calm`."""
-    three = probe(recording, [checkpoint] * 3, e, shake=TWINS)
-    off = worst(_probe_gradient(three.gradient[:1], three))
-    return bool((off <= STORMY).all() and (three.loss <= LOUD).all())
+    twins = probe(recording, [checkpoint] * len(PROBE_TWINS), e, shake=PROBE_TWINS)
+    off = worst(_probe_gradient(twins.gradient[:1], twins))
+    return bool((off <= STORMY).all() and (twins.loss <= LOUD).all())
 
 
 def follow_probes(recording: Recording, checkpoints: Sequence[int], e: Experiment) -> Probes:
@@ -488,29 +491,53 @@ def _on_its_sides(
     found = again(checkpoints, (), rows)
     deviations = off(checkpoints, found)
     for k in np.flatnonzero((deviations > asked).any(axis=1)).tolist():
-        better = _other_sides(checkpoints[k], again, off, rows, found.kinks[k], deviations[k])
+        better = _other_sides(checkpoints[k], again, off, rows, asked, found.kinks[k], deviations[k])
         if better is not None:
             _put(found, k, better, 0)
     return found
 
 
 def _other_sides(
-    checkpoint: int, again: _Again[_Found], off: _Off[_Found], rows: int, kinks: Sequence[Kink], deviations: Floats
+    checkpoint: int,
+    again: _Again[_Found],
+    off: _Off[_Found],
+    rows: int,
+    asked: float,
+    kinks: Sequence[Kink],
+    deviations: Floats,
 ) -> _Found | None:
-    """One stretch once more, with kinks turned for as long as that mends its first suspicious iteration, or the first
-    that is certainly wrong: rounding may swell a while before, for which there is no kink, and sink again."""
+    """One stretch once more, with kinks turned for as long as it deviates by more than `asked` and that mends its first
+    suspicious iteration, or the first that is certainly wrong: rounding may swell a while before, for which there is no
+    kink, and sink again."""
     best: _Found | None = None
     turned: tuple[Kink, ...] = ()
     for _ in range(ROUNDS):
-        for at in sorted({first_suspicious(deviations), first_suspicious(deviations, CERTAIN)}):
-            sides = _better_side(checkpoint, again, off, rows, at, kinks, turned, deviations)
-            if sides is not None:
-                break
-        else:
+        if not (deviations > asked).any():
+            break
+        ats = sorted({first_suspicious(deviations), first_suspicious(deviations, CERTAIN)})
+        tries = ((at, some) for near in (True, False) for at in ats if (some := _candidates(kinks, turned, at, near)))
+        better = (_better_side(checkpoint, again, off, rows, at, some, turned, deviations) for at, some in tries)
+        sides = next((found for found in better if found is not None), None)
+        if sides is None:
             break
         best, turned = again([checkpoint], [sides], rows), sides
         kinks, deviations = best.kinks[0], off([checkpoint], best)[0]
     return best
+
+
+def _candidates(kinks: Sequence[Kink], turned: tuple[Kink, ...], at: int, near: bool) -> list[tuple[Kink, ...]]:
+    """What is tried on its other side to mend iteration `at`, the latest last: kinks that are near, and units whose
+    input died, which put out the same for many images; or kinks to which only rounding that has swollen comes, just
+    before."""
+    left = [kink for kink in kinks if kink.row <= at and kink not in turned]
+    found: list[tuple[Kink, ...]] = [(kink,) for kink in left if kink.near == near]
+    if not near:
+        return [some for some in found if some[0].row >= at - AHEAD][-MOST_KINKS:]
+    alike: dict[Any, list[Kink]] = {}
+    for kink in left:
+        alike.setdefault((kink.row, kink.layer, kink.unit, float(f"{kink.distance:.6g}")), []).append(kink)
+    found += [tuple(same) for same in alike.values() if len(same) > 1]
+    return sorted(found, key=lambda some: some[0].row)[-MOST_KINKS:]
 
 
 def _better_side(
@@ -519,19 +546,19 @@ def _better_side(
     off: _Off[_Found],
     rows: int,
     at: int,
-    kinks: Sequence[Kink],
+    candidates: Sequence[tuple[Kink, ...]],
     turned: tuple[Kink, ...],
     deviations: Floats,
 ) -> tuple[Kink, ...] | None:
-    """`turned` and that one of the kinks up to iteration `at` that mends it best, if there is one."""
-    tries = [kink for kink in kinks if kink.row <= at and kink not in turned][-MOST_KINKS:]
-    if at == len(deviations) or not tries:
+    """`turned` and that one of the candidates that mends iteration `at` best, if there is one."""
+    if at == len(deviations):
         return None
     # what comes after that iteration does not tell them apart
-    sides, some = [(*turned, kink) for kink in tries], [checkpoint] * len(tries)
+    sides, some = [turned + one for one in candidates], [checkpoint] * len(candidates)
     after = off(some, again(some, sides, min(at + 1, rows)))[:, : at + 1]
-    winner = min(range(len(tries)), key=lambda k: (-first_suspicious(after[k]), after[k][at]))
-    better = first_suspicious(after[winner]) > at or after[winner][at] < deviations[at] / 2
+    winner = min(range(len(sides)), key=lambda k: (-first_suspicious(after[k]), after[k][at]))
+    left = after[winner][at]
+    better = first_suspicious(after[winner]) > at or left < deviations[at] / 2 or left <= CERTAIN < deviations[at]
     return sides[winner] if better else None
 
 

@@ -9,7 +9,7 @@ image counts in a unit's gradient. Both sides are honest, so these values can be
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
@@ -30,7 +30,8 @@ BESIDE = 2e-5  # of a unit's mean |z|: after an epoch in float32, values are wit
 # Where an image is classified without doubt, p - y is a small difference of large numbers: its rounding is that of p,
 # for which this share of 1 is added to its size, and to what comes of it in every layer.
 UNSURE, _LEAST_ERROR = 0.2, 1e-30
-MOST_BESIDE = 100  # listed for one layer at one iteration; where there are more, a network is dying
+WIDE = 2e-4  # within which they are listed: an honest run's rounding may swell, and sink again
+MOST_BESIDE = 1000  # listed for one layer at one iteration; where there are more, a network is dying
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Kink:
     layer: int  # from 0, input side first
     unit: int
     image: int  # in the mini-batch
+    distance: float = field(default=0.0, compare=False)  # |z| over the unit's mean |z|
+
+    @property
+    def near(self) -> bool:
+        """Is it as near as rounding comes that has not swollen?"""
+        return self.distance < BESIDE
 
 
 @dataclass(frozen=True)
@@ -260,11 +267,13 @@ def kinks_of(before: list[Floats], e: Experiment, row: int) -> list[tuple[int, K
     for layer, z in enumerate(before):
         size = np.abs(z)
         scale = size.mean(axis=-1, keepdims=True)
-        beside = size < BESIDE * scale
+        beside = size < WIDE * scale
         if not beside.any():
             continue
-        near = np.argwhere(beside & (size > 0) & (scale < np.inf))
-        found += [(k, Kink(row, layer, unit, image)) for k, unit, image in near[:MOST_BESIDE].tolist()]
+        near = np.argwhere(beside & (size > 0) & (scale < np.inf))[:MOST_BESIDE]
+        distances = size[tuple(near.T)] / scale[tuple(near[:, :2].T)][:, 0]
+        rows = zip(near.tolist(), distances.tolist(), strict=True)
+        found += [(k, Kink(row, layer, unit, image, distance)) for (k, unit, image), distance in rows]
     return found
 
 

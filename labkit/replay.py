@@ -66,11 +66,12 @@ def replay(
 
     Data and settings are `experiment`'s, the file's own when it is None. Stretches end early where the first of them
     reaches the experiment's end. `turned` has, for each stretch, the kinks of which it takes the other side; `shake`
-    has the share by which all its parameters are moved beforehand, up or down, and unless it is 0, each of them after
-    every step, too, by half a rounding of the experiment's own kind of numbers; beside a kink all of these take the
-    side of the first. Unless it looks `closely`, it lists no kinks and does not know the images' own gradients, so that
-    its scales are smaller. A recording without an experiment, of another network or without the optimiser's moments
-    raises `RecordingError`, and so do stretches whose mini-batches differ in size: those cannot go side by side.
+    has the share by which each of its parameters is moved beforehand, up or down by chance, and unless that is 0, it is
+    moved so after every step, too, by half a rounding of the experiment's own kind of numbers; beside a kink all of
+    these take the side of the first. Unless it looks `closely`, it lists no kinks and does not know the images' own
+    gradients, so that its scales are smaller. A recording without an experiment, of another network or without the
+    optimiser's moments raises `RecordingError`, and so do stretches whose mini-batches differ in size: those cannot go
+    side by side.
     """
     e = experiment or recording.origin.experiment
     if e is None:
@@ -81,7 +82,7 @@ def replay(
         raise RecordingError(f"this recording holds no moments of {e.optimizer.capitalize()}: train it again")
     run = _Stretches(recording, checkpoints, e, dtype, turned)
     run.parameters, run.together, run.closely = _shaken(run.parameters, shake), bool(shake), closely
-    run.rounded = np.sign(shake) * float(np.finfo(e.dtype).eps) / 2
+    run.rounded = np.array([float(np.finfo(e.dtype).eps) / 2 if share else 0.0 for share in shake])
     steps = min(steps, e.iterations - int(run.start.max()))
     rows = max(1, BLOCK_BYTES // (2 * run.parameters.nbytes))
     # an experiment can explode, and then it does so in the replay, too
@@ -126,7 +127,7 @@ class _Stretches:
         self.last_gradient: Floats = np.zeros_like(self.parameters)
         self.turned = turned
         self.together = False  # do all take the side of the first beside a kink?
-        self.rounded: Floats = np.zeros(len(chosen))  # the share by which parameters are moved after a step
+        self.rounded: Floats = np.zeros(0)  # (K,) the share by which parameters are moved after a step, if they are
         self.kinks: list[list[Kink]] = [[] for _ in chosen]
         self.closely = True  # see `replay`
         self.propagate = _propagation(e, recording.origin, dtype)
@@ -154,14 +155,13 @@ class _Stretches:
                 parameters[row], images, labels, gradients[row], sides, sizes if self.closely else None
             )
             losses[row] = seen.loss
-            for k, kink in kinks_of(seen.before, e, self.done) if self.closely else ():
+            for k, kink in kinks_of(seen.before, e, self.done) if self.closely and not self.together else ():
                 self.kinks[k].append(kink)
             _clip(gradients[row], e, self.origin, factors[row])
             apart[row] = seen.apart * factors[row, ..., None]
             np.subtract(parameters[row], self._change(gradients[row]), out=parameters[row + 1])
             if self.rounded.any():
-                signs = np.random.RandomState(self.done).choice((-1.0, 1.0), parameters.shape[-1])
-                parameters[row + 1] *= 1 + np.outer(self.rounded, signs)
+                parameters[row + 1] *= 1 + self.rounded[:, None] * _signs(1 + self.done, own.shape)
             self.done += 1
         self.parameters, self.last_gradient = parameters[-1], gradients[-1]
         figures = _figures(parameters, gradients, LOUD * apart, self.spread, self.origin)
@@ -425,9 +425,16 @@ def _shaken(parameters: Floats, shake: Sequence[float]) -> Floats:
     """Rows (K, P), the values of each moved by a share of themselves, up or down."""
     if not shake:
         return parameters
-    signs = np.where(np.arange(parameters.shape[1]) % 3, 1, -1)
-    moved: Floats = (parameters * (1 + np.outer(shake, signs))).astype(parameters.dtype)
+    moved: Floats = (parameters * (1 + np.array(shake)[:, None] * _signs(0, parameters.shape))).astype(parameters.dtype)
     return moved
+
+
+def _signs(seed: int, shape: tuple[int, ...]) -> Floats:
+    """1 or -1 by chance, the same for the same seed."""
+    count = math.prod(shape)
+    drawn = np.frombuffer(np.random.RandomState(seed).bytes(count // 8 + 1), dtype=np.uint8)
+    signs: Floats = 2.0 * np.unpackbits(drawn, count=count).reshape(shape) - 1
+    return signs
 
 
 def _norm(values: Floats) -> Floats:

@@ -236,15 +236,23 @@ def test_storms_behind_a_kink_and_infinities_of_float32_are_accepted(student: st
     examine(train(base.replace(gain=gain), device="cpu", progress=False), base, ("gain", "clip_norm"))
 
 
-# here rounding shrinks before it swells: an honest run goes on being rounded, twins that are moved once do not tell
-@pytest.mark.parametrize(("student", "gain", "clip"), [("student1063", 1.33, 4.773), ("student1172", 2.57, 1.373)])
-def test_runs_in_which_rounding_swells_late_are_accepted(student: str, gain: float, clip: float) -> None:
-    base = recordings(student)["clipped"].experiment
+# Rounding shrinks before it swells, which twins that are moved once, or by a pattern, do not tell (student1063 to
+# clip327); it swells and comes to a kink from afar (clip130); a unit whose input died passes its kink for 72 images at
+# once (clip231); past a kink an iteration is within the tolerance, but not by far (clip237).
+SWOLLEN = {
+    "student1063": (1.33, 4.773), "student1172": (2.57, 1.373), "clip327": (2.06, 7.177),
+    "clip130": (1.72, 1.192), "clip231": (2.05, 10.638), "clip237": (1.82, 8.875),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("student", SWOLLEN)
+def test_runs_in_which_rounding_swells_are_accepted(student: str) -> None:
+    base, (gain, clip) = recordings(student)["clipped"].experiment, SWOLLEN[student]
     recording = train(base.replace(gain=gain, clip_norm=clip), device="cpu", progress=False)
     examine(recording, base, ("gain", "clip_norm"))
     forged = recording.loss.copy()
-    forged[82] *= 1.01
-    with pytest.raises(Failed, match="the loss at iteration 83 is recorded as"):
+    forged[80] *= 1.01
+    with pytest.raises(Failed, match="the loss at iteration 81 is recorded as"):
         examine(replace(recording, loss=forged), base, ("gain", "clip_norm"))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from labkit import deviations, initialisations
 from labkit.experiments import Experiment, experiment
-from labkit.propagation import backpropagate
+from labkit.propagation import Kink, backpropagate
 from labkit.recorder import Recorder
 from labkit.recording import STATISTICS, RecordingError
 from labkit.replay import _flat as flat_shares
@@ -141,9 +141,10 @@ def test_a_stretch_ends_where_the_experiment_ends(runs) -> None:
 # kinks
 
 
-def kinked(short, monkeypatch):
-    """A recording, the replay of its first epoch, and a kink that its replay lists."""
-    monkeypatch.setattr("labkit.propagation.BESIDE", 1e-3)
+def kinked(short, monkeypatch, beside: float = 1e-3):
+    """A recording, the replay of its first epoch, and a kink that its replay lists; near is what is within `beside`."""
+    monkeypatch.setattr("labkit.propagation.WIDE", 1e-3)
+    monkeypatch.setattr("labkit.propagation.BESIDE", beside)
     recording = train(short, device="cpu", progress=False)
     again = replay(recording, [0], 3)
     return recording, again, again.kinks[0][0]
@@ -171,9 +172,12 @@ def on_the_other_side(recording, kink):
     return replace(recording, gradient=gradient, **changed)
 
 
-def test_a_recording_that_took_the_other_side_is_followed(short, monkeypatch) -> None:
-    """Rounding decided otherwise: the replay finds the side from the recorded figures alone."""
-    recording, _, kink = kinked(short, monkeypatch)
+@pytest.mark.parametrize("beside", [1e-3, 1e-9])
+def test_a_recording_that_took_the_other_side_is_followed(short, monkeypatch, beside: float) -> None:
+    """Rounding decided otherwise, near the kink or, swollen, from afar: the replay finds the side from the recorded
+    figures alone."""
+    recording, _, kink = kinked(short, monkeypatch, beside)
+    assert kink.near == (beside == 1e-3)
     otherwise = on_the_other_side(recording, kink)
     plain = deviations.worst(deviations.of_iterations(otherwise, replay(otherwise, [0], 3)))
     assert plain[0, kink.row] > 10 * deviations.SUSPICIOUS
@@ -200,6 +204,21 @@ def test_a_swell_before_it_does_not_hide_the_other_side(short, monkeypatch) -> N
     assert followed[kink.row : 3].max() < deviations.SUSPICIOUS
 
 
+def test_what_is_tried_on_its_other_side() -> None:
+    """A unit whose input died puts out its bias for many images, and it passes its kink for all of them at once."""
+    died = tuple(Kink(row=4, layer=1, unit=3, image=image, distance=1e-7) for image in range(60))
+    one, other = Kink(4, 1, 4, 0, 2e-7), Kink(1, 0, 2, 9, 3e-7)
+    swollen, long_ago = Kink(5, 0, 0, 0, 1e-4), Kink(1, 0, 0, 1, 1e-4)
+    kinks = [other, long_ago, *died, one, swollen]
+    near = deviations._candidates(kinks, (), 5, near=True)
+    assert near[-2:] == [(one,), died]
+    assert len(near) == deviations.MOST_KINKS
+    assert deviations._candidates(kinks, (), 5, near=False) == [(swollen,)]
+    assert deviations._candidates(kinks, died, 5, near=True) == [(other,), (one,)]
+    assert deviations._candidates(kinks, (), 1, near=True) == [(other,)]
+    assert deviations._candidates(kinks, (), 1, near=False) == [(long_ago,)]
+
+
 def test_smooth_activations_have_no_kinks(runs) -> None:
     assert replay(runs["sigmoid"], [0], 40).kinks == [[]]
 
@@ -219,16 +238,15 @@ def test_a_training_that_learns_is_calm_and_one_that_explodes_is_not(runs, ada) 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_twins_are_rounded_after_every_step(runs, ada, dtype: str) -> None:
-    """By half a rounding of the run's own kind of numbers, up or down by chance, the second against the first."""
+    """By half a rounding of the run's own kind of numbers, up or down by chance, each in its own direction."""
     e, half = ada["sigmoid"].replace(dtype=dtype), np.finfo(dtype).eps / 2
-    first, *twins = replay(runs["sigmoid"], [5] * 3, 1, e, shake=(0.0, 1e-300, -1e-300)).parameters
+    first, *twins = replay(runs["sigmoid"], [5] * 3, 1, e, shake=(0.0, 1e-300, 1e-300)).parameters
     assert np.array_equal(first, replay(runs["sigmoid"], [5], 1, e).parameters[0])
     up, down = ((twin - first) / first for twin in twins)
-    room = np.finfo(np.float64).eps
-    assert np.allclose(np.abs([up, down]), half, rtol=0, atol=room)
-    assert np.allclose(up, -down, rtol=0, atol=room)
+    assert np.allclose(np.abs([up, down]), half, rtol=0, atol=np.finfo(np.float64).eps)
     # half a rounding of float64 is beyond what its own numbers can be moved by
-    assert 0.4 < (up > 0).mean() < 0.6 or dtype == "float64"
+    for share in ((up > 0).mean(), (down > 0).mean(), (up * down > 0).mean()):
+        assert 0.45 < share < 0.55 or dtype == "float64"
 
 
 def test_what_an_exploded_network_has_left_is_measured_though_float32_holds_no_square_of_it() -> None:

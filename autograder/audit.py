@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labkit import deviations
-from labkit.deviations import OF_ITERATIONS, QUANTITIES, Deviations, Quantity
+from labkit.deviations import OF_ITERATIONS, QUANTITIES, SOON, Deviations, Quantity
 from labkit.experiments import Experiment
 from labkit.propagation import Floats
 from labkit.recording import Recording
@@ -125,7 +125,13 @@ def mismatches(
     for k, finding in enumerate(_firsts(recording, first, off)):
         if finding is None:
             continue
-        calm = deviations.calm(recording, checkpoints[k], steps, e)
+        calm = deviations.calm(recording, checkpoints[k], min(SOON, steps), e)
+        if not calm.all():
+            calm = np.append(calm, np.zeros(steps - len(calm), dtype=bool))
+        elif _mended(recording, checkpoints[k], steps, e, off.suspicion()[k]):
+            continue
+        else:
+            calm = deviations.calm(recording, checkpoints[k], steps, e)
         rows = int(calm.sum())
         stormy = stormy or rows < len(calm)
         if deviations.first_suspicious(off.suspicion()[k]) >= rows < len(calm):
@@ -142,6 +148,16 @@ def mismatches(
         if calm[finding.iteration - int(again.start[0]) - 1]:
             mismatched.append(Mismatch(finding, again))
     return mismatched, stormy
+
+
+def _mended(recording: Recording, checkpoint: int, steps: int, e: Experiment, suspicion: Floats) -> bool:
+    """Is it a kink that is near, and nothing else? That is found sooner than a storm is ruled out; but where rounding
+    swelled beforehand, there is more than one kink to try."""
+    if deviations.first_suspicious(suspicion) != deviations.first_suspicious(suspicion, deviations.CERTAIN):
+        return False
+    again = deviations.follow(recording, [checkpoint], steps, e, far=False)
+    (finding,) = _firsts(recording, again, deviations.compare(recording, again))
+    return finding is None and not deviations.leaps(recording, again)
 
 
 def _firsts(recording: Recording, again: Replay, off: Deviations) -> list[Finding | None]:

@@ -428,9 +428,10 @@ def follow(
     e: Experiment,
     dtype: DTypeLike = np.float64,
     asked: float = CERTAIN,
+    far: bool = True,
 ) -> Replay:
     """A replay on those sides of its kinks that the recording took, where it deviates by more than `asked`; see
-    `labkit.replay.replay`."""
+    `labkit.replay.replay`. Unless `far`, only kinks that are near are tried."""
 
     def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]], rows: int) -> Replay:
         return replay(recording, chosen, rows, e, dtype, turned)
@@ -438,7 +439,7 @@ def follow(
     def off(_: Sequence[int], found: Replay) -> Floats:
         return compare(recording, found).suspicion()
 
-    return _on_its_sides(checkpoints, again, off, steps, asked)
+    return _on_its_sides(checkpoints, again, off, steps, asked, far)
 
 
 @dataclass(frozen=True, eq=False)
@@ -485,13 +486,13 @@ def follow_probes(recording: Recording, checkpoints: Sequence[int], e: Experimen
 
 
 def _on_its_sides(
-    checkpoints: Sequence[int], again: _Again[_Found], off: _Off[_Found], rows: int, asked: float
+    checkpoints: Sequence[int], again: _Again[_Found], off: _Off[_Found], rows: int, asked: float, far: bool = True
 ) -> _Found:
     """What `again` gives, those that deviate by more than `asked` with their kinks on the recording's sides."""
     found = again(checkpoints, (), rows)
     deviations = off(checkpoints, found)
     for k in np.flatnonzero((deviations > asked).any(axis=1)).tolist():
-        better = _other_sides(checkpoints[k], again, off, rows, asked, found.kinks[k], deviations[k])
+        better = _other_sides(checkpoints[k], again, off, rows, asked, far, found.kinks[k], deviations[k])
         if better is not None:
             _put(found, k, better, 0)
     return found
@@ -503,6 +504,7 @@ def _other_sides(
     off: _Off[_Found],
     rows: int,
     asked: float,
+    far: bool,
     kinks: Sequence[Kink],
     deviations: Floats,
 ) -> _Found | None:
@@ -515,7 +517,8 @@ def _other_sides(
         if not (deviations > asked).any():
             break
         ats = sorted({first_suspicious(deviations), first_suspicious(deviations, CERTAIN)})
-        tries = ((at, some) for near in (True, False) for at in ats if (some := _candidates(kinks, turned, at, near)))
+        reach = (True, False) if far else (True,)
+        tries = ((at, some) for near in reach for at in ats if (some := _candidates(kinks, turned, at, near)))
         better = (_better_side(checkpoint, again, off, rows, at, some, turned, deviations) for at, some in tries)
         sides = next((found for found in better if found is not None), None)
         if sides is None:

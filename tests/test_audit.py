@@ -418,8 +418,8 @@ def test_nobody_hides_behind_a_leap_that_only_the_second_look_sees(runs, ada, mo
     updates[at] = r.weight_norm[at]
     forged = replace(r, loss=loss, update_norm=updates)
 
-    def leaping(recording: Recording, chosen: list[int], steps: int, e: Experiment) -> replay.Replay:
-        again = follow(recording, chosen, steps, e)
+    def leaping(recording: Recording, chosen: list[int], steps: int, e: Experiment, **more: bool) -> replay.Replay:
+        again = follow(recording, chosen, steps, e, **more)
         if again.start[0] == at:
             again.update_norm[:, 0] = again.weight_norm[:, 0]
         return again

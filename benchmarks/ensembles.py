@@ -7,20 +7,39 @@ The plain loop is `zero_grad / backward / torch.optim.Adam.step()` with nothing 
 times are its processor times. They take turns, a whole plain loop and a whole `train_many` of each kind a round: the
 ratio, per network, is the median over the rounds. Imports and the drawing of the digits are outside. An epoch is 40
 iterations; what happens once in a training (weights, accuracy over all data, making the recordings) weighs more in
-short ones.
+short ones. Last comes where the time goes in the largest part that is trained at once.
 """
 
 import argparse
+import cProfile
+import inspect
 import statistics
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
+from profiles import Parts, tell_shares
 from recording import loop, thread_seconds
 
 import labkit
+from labkit.batches import Batches
+from labkit.dense import Stack
+from labkit.engines import SideBySide
 from labkit.experiments import Experiment
+from labkit.tape import Tape
+from labkit.training import MOST
+
+# of a training of networks of one seed, which takes no time to speak of outside of these
+PARTS: Parts = {
+    "forward and backward pass": (Stack.gradient,),
+    "  of it, the products with the images": ("torch.addmm", "torch.mm"),
+    "statistics of each iteration": (Tape.block,),
+    "Adam's step": (Stack.step,),
+    "gathering the images": (Batches.batch,),
+    "the probe batch, histograms and checkpoints": (inspect.unwrap(SideBySide._probe), SideBySide._checkpoint),
+    "making the recordings": (SideBySide._accuracy, Tape.recording),
+}
 
 
 def many(e: Experiment, count: int, own: bool) -> list[Experiment]:
@@ -60,6 +79,16 @@ def main() -> None:
     print(f"torch {torch.__version__}, one core, {e.iterations} iterations, everything recorded\n")
     print(f"{'per network':40}{'iteration':>13}{'ratio':>9}")
     compare(e, asked.networks, asked.rounds)
+    if most := [count for count in asked.networks if count <= MOST["cpu"]]:
+        where_it_goes(e, max(most))
+
+
+def where_it_goes(e: Experiment, count: int) -> None:
+    """Print what the iterations of that many networks of one seed are made of."""
+    profile = cProfile.Profile()
+    profile.runcall(labkit.train_many, many(e, count, own=False), device="cpu", progress=False)
+    print(f"\n{count} networks of one seed, as the profiler sees them")
+    tell_shares(profile, PARTS)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import argparse
 import cProfile
 import json
-import pstats
 import shutil
 import statistics
 import subprocess
@@ -26,10 +25,11 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from profiles import Parts, tell_shares
 
 from autograder import authenticity, classroom, course, gradebook, markers, marking, results, submission
 from labkit import propagation
@@ -44,14 +44,14 @@ c.ExecutePreprocessor.timeout = 600
 
 
 # of marking by the evidence alone: the functions in which the time is spent
-PARTS: Mapping[str, tuple[Callable[..., Any] | str, ...]] = {
+PARTS: Parts = {
     "secret stretches, run again": (authenticity.audited,),
     "the first iteration after each checkpoint": (authenticity.replays,),
     "the probe batch at each checkpoint": (authenticity.probes_agree,),
     "reading recordings, with their digests": (Recording.from_bytes, Recording.digest.fget),
     "the submission's digest, a copy, what is kept": (submission.Submission.copy, marking.Task.key, results.keep),
     "  of all that, products with the images": (propagation._of_images, propagation._by_images),
-    "  of all that, gathering the images": ("<method 'take' of 'numpy.ndarray' objects>",),
+    "  of all that, gathering the images": ("'take' of 'numpy.ndarray' objects>",),
 }
 
 
@@ -112,21 +112,11 @@ def where_it_goes(where: Path, student: str) -> None:
         alone = time.process_time() - before
         profile = cProfile.Profile()
         profile.runcall(mark, "evidence")
-        found = pstats.Stats(profile)
         print(f"\nmarking {student} by evidence alone: {alone:.2f} s, of which, as the profiler sees it")
-        for name, functions in PARTS.items():
-            print(f"  {name:48}{spent(found, functions) / found.total_tt:6.0%}")  # type: ignore[attr-defined]
+        tell_shares(profile, PARTS)
         print(f"its notebook's own process, beside that: {mark('run').cpu:.2f} s")
     finally:
         warm.close()
-
-
-def spent(found: pstats.Stats, functions: tuple[Callable[..., Any] | str, ...]) -> float:
-    """Seconds within functions that do not call one another, by themselves or by their names in a profile."""
-    wanted = {one if isinstance(one, str) else one.__code__ for one in functions}
-    keys = {one if isinstance(one, str) else (one.co_filename, one.co_firstlineno, one.co_name) for one in wanted}
-    rows: Any = found.stats  # type: ignore[attr-defined]
-    return float(sum(row[3] for key, row in rows.items() if key in keys or key[2] in keys))
 
 
 def as_nbgrader_takes_it(ours: Path, plain: Path, students: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Mini-batches on the device: the data, an epoch's order, one gather for each iteration."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from labkit import data
 from labkit.experiments import Experiment
+from labkit.recording import PROBE
 
 
 class Batches:
@@ -28,7 +29,8 @@ class Batches:
         self.places = torch.from_numpy(drawn.places).to(device)  # (S, n) where each one's observations are
         used = sum(map(len, data.epoch_batches(first, 0)))
         self.order = torch.zeros(len(experiments), used, dtype=torch.int64, device=device)
-        self._chosen = self.inputs.new_empty(len(experiments) * first.batch_size, self.inputs.shape[1])
+        most = max(first.batch_size, min(PROBE, self.places.shape[1]))
+        self._chosen = self.inputs.new_empty(len(experiments) * most, self.inputs.shape[1])
 
     def of_epoch(self, number: int) -> None:
         """Lay out the mini-batches of epoch `number`, from 0."""
@@ -43,13 +45,23 @@ class Batches:
         The inputs stay until the next call."""
         size = self.experiments[0].batch_size
         chosen = self.order[:, number * size : (number + 1) * size]
-        inputs = self._chosen[: chosen.numel()]
-        torch.index_select(self.inputs, 0, chosen.reshape(-1), out=inputs)
-        return inputs.view(*chosen.shape, -1), self._at(self.one_hot, chosen)
+        return self._inputs_at(chosen), self._at(self.one_hot, chosen)
 
-    def at(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Inputs, labels (S, batch) and one-hot labels at places (S, batch)."""
-        return tuple(self._at(values, places) for values in (self.inputs, self.labels, self.one_hot))  # type: ignore[return-value]
+    def whole(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels (S, batch) of all data, a mini-batch at a time. The inputs stay until the next call."""
+        for places in self.places.split(self.experiments[0].batch_size, dim=1):
+            yield self._inputs_at(places), self._at(self.labels, places)
+
+    def _inputs_at(self, places: Tensor) -> Tensor:
+        """Into memory that is kept: fresh memory takes longer to come by than to fill."""
+        inputs = self._chosen[: places.numel()]
+        torch.index_select(self.inputs, 0, places.reshape(-1), out=inputs)
+        return inputs.view(*places.shape, -1)
+
+    def probe(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs, labels (S, batch) and one-hot labels of the probe batch. The inputs stay until the next call."""
+        places = self.places[:, :PROBE]
+        return self._inputs_at(places), self._at(self.labels, places), self._at(self.one_hot, places)
 
     def _at(self, values: Tensor, places: Tensor) -> Tensor:
         return values.index_select(0, places.reshape(-1)).view(*places.shape, *values.shape[1:])

@@ -143,8 +143,8 @@ class Stack:
         return shared if len(shared) == 1 else shared.index_select(0, self._share)
 
     def _batched(self, groups: int) -> bool:
-        """Is one product for all groups quicker than one for each? Where a launch costs more than the caches save."""
-        return groups > 1 and self._even and self.parameters.is_cuda
+        """Can one call make the products of all groups?"""
+        return groups > 1 and self._even
 
     def forward(self, images: Tensor, row: int) -> list[Tensor]:
         """[h_1 ... h_{n-1}, z_n] of the images (S, batch, inputs), each (K, units, batch)."""
@@ -193,7 +193,7 @@ class Stack:
     def gradient(self, images: Tensor, one_hot: Tensor, row: int) -> None:
         """Loss and gradients of a mini-batch: images (S, batch, inputs), one_hot (S, batch, classes)."""
         batch = images.shape[1]
-        outputs, y = self.forward(images, row), self._each(one_hot).transpose(1, 2)
+        outputs, y = self.forward(images, row), self._each(one_hot.transpose(1, 2).contiguous())
         log_p = logits_of_classes(outputs[-1], 1).log_softmax(1)
         d = log_p.exp().sub_(y).div_(batch)
         torch.sum(log_p.mul_(y), (1, 2), out=self.losses[row]).div_(-batch)
@@ -269,7 +269,7 @@ class Stack:
 
     def right(self, images: Tensor, labels: Tensor, row: int) -> Tensor:
         """(K,) how many of the images (S, batch, inputs) each network classifies right."""
-        found = logits_of_classes(self.forward(images, row)[-1], 1).argmax(1)
+        found = logits_of_classes(self.forward(images, row)[-1], 1).max(1).indices  # argmax takes 15 times as long
         return (found == self._each(labels)).sum(-1)
 
 

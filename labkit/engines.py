@@ -19,11 +19,10 @@ from labkit.interrupts import undisturbed
 from labkit.losses import logits_of_classes, mean_cross_entropy
 from labkit.memory import rows_that_fit
 from labkit.recorder import Recorder, origin, tensors
-from labkit.recording import PROBE, Origin, Recording, checkpoint_iterations
+from labkit.recording import Origin, Recording, checkpoint_iterations
 from labkit.tape import Tape
 
 BLOCK_ROWS = 40  # iterations whose rows wait for their statistics, if there is room for them
-LOOK_BYTES = 64 * 2**20  # inputs of which an accuracy is taken at once
 
 
 class Engine(Protocol):
@@ -174,20 +173,16 @@ class SideBySide:
 
     def _accuracy(self) -> list[float]:
         """Share of all its data that each network classifies right."""
-        stack, places = self.stack, self.batches.places
+        stack, batches = self.stack, self.batches
         right = torch.zeros(stack.count, dtype=torch.int64, device=stack.device)
-        values = len(places) * self.first.widths[0] + stack.count * sum(
-            self.first.widths[1:]
-        )  # of one observation each
-        for some in places.split(max(1, LOOK_BYTES // (8 * values)), dim=1):
-            inputs, labels, _ = self.batches.at(some)
+        for inputs, labels in batches.whole():
             right += stack.right(inputs, labels, self.filled)
-        found: list[float] = (right.double() / places.shape[1]).tolist()
+        found: list[float] = (right.double() / batches.places.shape[1]).tolist()
         return found
 
     @torch.no_grad()
     def _probe(self) -> None:
-        probe = self.stack.probe(*self.batches.at(self.batches.places[:, :PROBE]), self.filled)
+        probe = self.stack.probe(*self.batches.probe(), self.filled)
         self.tape.probe(probe, self.stack.parameters[self.filled])
 
     def _checkpoint(self) -> None:

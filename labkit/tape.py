@@ -19,7 +19,7 @@ from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Array, Origin, Recor
 FEWEST = 1024  # rows that there is room for from the beginning, where nobody knows how many will come
 PROBE_ROWS = 10  # epochs whose probe rows wait until their statistics are taken in bulk ...
 WAITING_BYTES = 16 * 2**20  # ... unless one such row of all networks is a large part of this
-PIECE_BYTES = 3 * 2**19  # of what statistics are taken of at once on a CPU: more of it does not stay in the cache
+PIECE_BYTES = 2**21  # of what statistics are taken of at once on a CPU: more of it does not stay in the cache
 PARTIAL = 64  # neighbours whose sum is taken in their own kind of numbers, before sums of these are taken in float64
 FLAT = 0.05  # an activation is saturated within this share of its range from a bound
 
@@ -92,18 +92,42 @@ class Probe:
 
 def statistics(values: Tensor) -> Tensor:
     """(..., n) to (..., S) in STATISTICS order, in float64: the mean is summed so, whatever the values' own type."""
-    n = values.shape[-1]
-    size = values.abs()
-    norm = torch.linalg.vector_norm(values, dim=-1).double()
-    by_sign = not values.is_cuda and n < 2**24 and bool(norm.isfinite().all())
-    mean = (_sum(values) if by_sign else values.sum(-1, dtype=torch.float64)) / n
-    sd = (norm.square() / n - mean.square()).clamp_min(0).sqrt()
-    columns = [mean, size.sum(-1).double() / n, sd, norm, size.amax(-1).double()]
-    if by_sign:  # four times faster than counting, and exact while float32 holds the count
-        zero_share, nonfinite = 1 - size.sign_().sum(-1).double() / n, torch.zeros_like(mean)
+    return _finished(_sums(values, torch.empty_like(values)), values.shape[-1])
+
+
+def _sums(values: Tensor, room: Tensor) -> Tensor:
+    """(..., n) to (..., 6) in float64, what statistics are made of: sum, sum |.|, norm, largest |.|, how many are not
+    0, and how many are not finite. `room`, in the values' shape, is overwritten."""
+    size = torch.abs(values, out=room)
+    norm = torch.linalg.vector_norm(values, dim=-1)
+    columns = [size.sum(-1), norm, size.amax(-1)]
+    if not values.is_cuda and values.shape[-1] < 2**24 and bool(norm.isfinite().all()):
+        sums = _sum(values)
+        # four times faster than counting, and exact while float32 holds the count
+        columns += [size.sign_().sum(-1), torch.zeros_like(norm)]
     else:
-        zero_share, nonfinite = 1 - values.count_nonzero(-1).double() / n, n - values.isfinite().sum(-1).double()
-    return torch.stack([*columns, zero_share, nonfinite], dim=-1)
+        sums = values.sum(-1, dtype=torch.float64)
+        columns += [count.to(norm) for count in (values.count_nonzero(-1), (~values.isfinite()).sum(-1))]
+    return torch.cat([sums.unsqueeze(-1), torch.stack(columns, dim=-1).double()], dim=-1)
+
+
+def _finished(sums: Tensor, n: int | Tensor) -> Tensor:
+    """(..., 6) of n values each to (..., S)."""
+    total, size, norm, largest, not_zero, nonfinite = sums.unbind(-1)
+    mean = total / n
+    sd = (norm.square() / n - mean.square()).clamp_min(0).sqrt()
+    return torch.stack([mean, size / n, sd, norm, largest, 1 - not_zero / n, nonfinite], dim=-1)
+
+
+def _step(gradients: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """(..., 9) in float64 of a step's gradients and of the parameters (..., n) around it: the gradients' sums, the
+    norms of the update and of the weights before it, and the weights' product with the gradients. Each is read while it
+    is in the cache, and there is one room for what lies in between."""
+    room = torch.empty_like(gradients)
+    sums = _sums(gradients, room)
+    norms = [_norm(torch.sub(after, before, out=room)), _norm(before)]
+    dot = torch.mul(before, gradients, out=room).sum(-1)
+    return torch.cat([sums, torch.stack([*norms, dot], dim=-1).double()], dim=-1)
 
 
 def _sum(values: Tensor) -> Tensor:
@@ -144,9 +168,10 @@ def counts(values: Tensor, edges: Tensor, bins: int) -> Tensor:
     """
     rows, low, high = values.flatten(0, -2), *edges.to(values).flatten(0, -2).unsqueeze(-1).unbind(1)
     left_out = float(bins + 1)  # the place behind that of values on the upper edge
-    place = ((rows - low) / (high - low) * bins).nan_to_num_(left_out, left_out, left_out).clamp_(0, left_out)
-    offset = torch.arange(len(rows), device=values.device).unsqueeze(1) * (bins + 2)
-    found = (place.long() + offset).flatten().bincount(minlength=len(rows) * (bins + 2)).view(len(rows), -1)
+    place = (rows - low).div_(high - low).mul_(bins).nan_to_num_(left_out, left_out, left_out).clamp_(0, left_out)
+    # small whole numbers are counted twice as fast as large ones
+    offset = torch.arange(len(rows), device=values.device, dtype=torch.int32).unsqueeze(1) * (bins + 2)
+    found = place.int().add_(offset).flatten().bincount(minlength=len(rows) * (bins + 2)).view(len(rows), -1)
     found[:, bins - 1] += found[:, bins]
     return found[:, :bins].view(*values.shape[:-1], bins)
 
@@ -247,15 +272,18 @@ class Tape:
     def block(self, loss: Tensor, gradients: Tensor, parameters: Tensor, clip: Tensor | None = None) -> None:
         """Take R iterations: loss (R, K), gradients (R, K P), parameters before and after (R + 1, K P), and what
         clipping made of each layer's norm, (R, L, K)."""
-        before, after, layers = parameters[:-1], parameters[1:], len(self.layout.layers)
+        before, after = parameters[:-1], parameters[1:]
+        taken = self._layers(gradients, before, after, what=_step).cpu()
+        sizes = torch.tensor(self.layout.sizes[: taken.shape[1]]).view(-1, 1)
+        update_norm, weight_norm, weight_dot_gradient = taken[..., -3:].unbind(-1)
         values = {
-            "gradient": self._layers(gradients, what=statistics),
-            "update_norm": self._layers(after, before, what=lambda new, old: _norm(new - old)),
-            "weight_norm": self._layers(before, what=_norm),
-            "weight_dot_gradient": self._layers(before, gradients, what=_dot),
+            "gradient": _finished(taken[..., :-3], sizes),
+            "update_norm": update_norm,
+            "weight_norm": weight_norm,
+            "weight_dot_gradient": weight_dot_gradient,
             "bias_dot_gradient": self._bias_dot(before, gradients),
             "loss": loss.clone(),  # the loop goes on writing into its rows
-            "clip_factor": loss.new_ones(len(loss), layers, self.networks) if clip is None else clip.clone(),
+            "clip_factor": loss.new_ones(taken.shape[:-1]) if clip is None else clip.clone(),
         }
         self.rows.extend({name: value.to(loss.dtype) for name, value in values.items()})
         self.iterations += len(loss)
@@ -345,12 +373,10 @@ class Tape:
         return taken[-1][0] if taken else None
 
     def _take_checkpoints(self) -> None:
-        """Checkpoints that wait, in bulk: each network's parameters one after another."""
-        if not self._copied:
-            return
-        parts = self.layout.views(torch.stack([rows for _, rows in self._copied]), self.networks)
-        each = torch.cat(parts, dim=-1).transpose(1, 2).cpu().numpy()
-        self.checkpoints.extend(zip([at for at, _ in self._copied], each, strict=True))
+        """Checkpoints that wait: each network's parameters one after another."""
+        for at, rows in self._copied:
+            each = torch.cat(self.layout.views(rows, self.networks), dim=-1).transpose(0, 1)
+            self.checkpoints.append((at, each.cpu().numpy()))
         self._copied.clear()
 
     def _counts(self, rows: Tensor, edges: Tensor) -> Array:
@@ -428,8 +454,8 @@ class Tape:
             weight_counts=common(self.weight_bins),
             weight_range=self.weight_bins.range[rows].astype(dtype),
             checkpoint_iteration=np.array([at for at, _ in checkpoints], dtype=np.int64),
-            checkpoint_parameters=np.stack([kept[network, 0] for _, kept in checkpoints]).astype(dtype),
-            checkpoint_moments=np.stack([kept[network, 1:] for _, kept in checkpoints]).astype(dtype),
+            checkpoint_parameters=np.stack([kept[network, 0] for _, kept in checkpoints]).astype(dtype, copy=False),
+            checkpoint_moments=np.stack([kept[network, 1:] for _, kept in checkpoints]).astype(dtype, copy=False),
         )
 
 
@@ -448,11 +474,12 @@ def _classified(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     if logits.ndim != 4 or labels.is_floating_point() or labels.shape not in shapes:
         unknown = torch.full(logits.shape[:2], math.nan)
         return {"accuracy": unknown, "output_error": unknown}
-    known = labels.expand(logits.shape[:-1])[..., None]
-    right = logits.softmax(-1).gather(-1, known)[..., 0]
+    known = labels.expand(logits.shape[:-1])[..., None, :]
+    z = logits.transpose(-1, -2).contiguous()  # along the batch is quicker than along a few classes
+    right = z.softmax(-2).gather(-2, known)[..., 0, :]
     # |p - y| is 1 - p at the right class, and the other classes' p add up to the same
     error = 2 * (1 - right).mean(-1) / logits.shape[-1]
-    return {"accuracy": (logits.argmax(-1) == labels).double().mean(-1), "output_error": error}
+    return {"accuracy": (z.max(-2).indices == labels).double().mean(-1), "output_error": error}
 
 
 def _mean_and_sd(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """train(experiment) -> Recording: the way through the epochs, whoever computes them (see `labkit.engines`)."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -118,8 +119,8 @@ def _fits_in_memory(experiments: Sequence[Experiment], paths: Sequence[Path | No
 def _groups(
     experiments: Sequence[Experiment], wanted: Sequence[int], device: torch.device, host: int
 ) -> Iterator[list[int]]:
-    """Which of them go together. Neighbours have one seed where they can, so that they share their mini-batches, and
-    one activation; on a GPU the other way round, where many small launches cost more than a larger gather."""
+    """Which of them go together. Neighbours have one seed where several do, so that they share their mini-batches, and
+    one activation; on a GPU the activation comes first, where many small launches cost more than a larger gather."""
     groups: dict[object, list[int]] = {}
     for k in wanted:
         together = dense.fits(experiments[k])
@@ -128,8 +129,12 @@ def _groups(
         if not dense.fits(experiments[members[0]]):
             yield members
             continue
-        turn = -1 if device.type == "cuda" else 1
-        members.sort(key=lambda k: (experiments[k].seed, experiments[k].activation)[::turn])
+        some = [experiments[k] for k in members]
+        of_seed = Counter(one.seed for one in some)
+        apart = [device.type == "cuda" or of_seed[one.seed] == 1 for one in some]
+        places = [(one.activation if alone else "", one.seed, one.activation, k)
+                  for one, alone, k in zip(some, apart, members, strict=True)]  # fmt: skip
+        members = [k for *_, k in sorted(places)]
         budget = memory.free(device) if device.type == "cuda" else host
         some = [experiments[k] for k in members]
         for part in memory.parts(some, MOST[device.type], device, budget, host):

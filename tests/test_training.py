@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from labkit import data, networks, optimizers
+from labkit import data, memory, networks, optimizers
 from labkit.experiments import ExperimentError, experiment
 from labkit.recorder import Recorder, tensors
 from labkit.recording import ARRAYS, Recording
-from labkit.training import Interrupted, train, train_many
+from labkit.training import Interrupted, _groups, train, train_many
 
 
 def by_autograd(e) -> Recording:
@@ -91,6 +91,22 @@ def test_the_order_of_the_experiments_is_kept(short) -> None:
     assert [r.name for r in made] == names
     np.testing.assert_array_equal(made[1].loss, made[3].loss)
     assert not np.array_equal(made[0].loss, made[1].loss)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "of_cpu", "of_gpu"),
+    [
+        ([1, 2, 3, 4], [0, 2, 1, 3], [0, 2, 1, 3]),  # nobody shares a mini-batch: one activation after the other
+        ([7, 7, 5, 5], [2, 3, 0, 1], [2, 0, 3, 1]),  # on a CPU those who share go together
+        ([7, 7, 1, 7], [0, 1, 3, 2], [2, 0, 1, 3]),
+    ],
+)
+def test_neighbours_share_mini_batches_or_an_activation(short, seeds, of_cpu, of_gpu, monkeypatch) -> None:
+    """Relu, sigmoid, relu, sigmoid."""
+    monkeypatch.setattr(memory, "free", lambda device: 2**33)
+    four = [short.replace(activation=("relu", "sigmoid")[k % 2], seed=seed) for k, seed in enumerate(seeds)]
+    for kind, order in (("cpu", of_cpu), ("cuda", of_gpu)):
+        assert list(_groups(four, range(4), torch.device(kind), 2**33)) == [order]
 
 
 def test_the_same_seed_gives_the_same_recording_on_one_machine(short) -> None:

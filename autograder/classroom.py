@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import labkit
-from autograder import classes, worker
+from autograder import checks, classes, journal, questionnaire, worker
 from autograder.authoring import notebook_of, write_if_other
+from autograder.selfcheck import PUBLIC_SEED, SALT, LiveEvidence
 from labkit.recording import Recording
 
 if TYPE_CHECKING:
@@ -277,26 +278,36 @@ def _work(student: Student, place: Path, lab: Lab, workers: Nursery) -> None:
             cell["source"] = answers.get(cell["id"], _text(cell))
     if kind.runs:
         ran = [cell for cell in notebook["cells"] if _decides(cell) and cell["id"] not in kind.skips]
-        _run(ran, place, workers, kind)
+        _run(ran, place, workers, student, lab.assignment)
         if not (kind.edits or kind.stops_after):
             _refuse_errors(ran)
         _write_essays(notebook, answers, work, class_of(lab.assignment))
     (work / f"{lab.assignment}.ipynb").write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _run(cells: Sequence[Cell], place: Path, workers: Nursery, kind: Kind) -> None:
-    """Run the cells in their order; each keeps what it put out, as in a notebook that was saved. What is whole has the
-    time that it takes on a slow machine; a mistake may be a loop without an end."""
+def _run(cells: Sequence[Cell], place: Path, workers: Nursery, student: Student, assignment: str) -> None:
+    """Run the cells in their order; each keeps what it put out, as in a notebook that was saved. Then the student runs
+    every check. What is whole has the time that it takes on a slow machine; a mistake may be a loop without an end."""
     from autograder import workers as processes
     from autograder.limits import Limits
 
-    limits = Limits() if kind.edits else Limits(cell_seconds=WHOLE, cpu_seconds=4 * WHOLE)
+    limits = Limits() if student.kind.edits else Limits(cell_seconds=WHOLE, cpu_seconds=4 * WHOLE)
     with processes.Student(workers, place, limits) as process:
         run = process.run_cells([{"id": cell["id"], "source": cell["source"]} for cell in cells])
-    if run.ended:
-        raise ClassroomError(f"a simulated student's notebook could not be run: {run.ended}")
+        if run.ended:
+            raise ClassroomError(f"a simulated student's notebook could not be run: {run.ended}")
+        _check(student, assignment, place / worker.WORK, process.ask)
     for cell in cells:
         cell["outputs"], cell["execution_count"] = run.outputs[cell["id"]], run.numbers[cell["id"]]
+
+
+def _check(student: Student, assignment: str, work: Path, ask: Callable[[dict[str, Any]], Any]) -> None:
+    """Leave what `autograder.check()` leaves: the answers that it saw."""
+    live = LiveEvidence([work], student.id, PUBLIC_SEED, ask)
+    live.salt = SALT
+    for question in questionnaire.of(assignment).values():
+        checks.run(question, live)
+    journal.note(work, live.said)
 
 
 def _refuse_errors(cells: Sequence[Cell]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import simulated_class
 
 import labkit
-from autograder import classroom, course, mending, questionnaire, rehearsal, selfcheck, showing, submission
+from autograder import classroom, course, marking, mending, questionnaire, rehearsal, selfcheck, showing, submission
 from autograder.cells import CODE_STUB, without_solutions
 from autograder.classes.vanishing_gradients import ALL, VANISHING
 from autograder.classroom import ClassroomError, Edit, Kind, Lab, roster, simulate
@@ -20,6 +20,8 @@ from labkit.recording import Recording
 LAB = "vanishing_gradients"
 POINTS = {name: question.points for name, question in questionnaire.of(LAB).items()}
 KINDS = {kind.name: kind for kind in VANISHING}
+# questions about what was defined, which no file says
+FUNCTIONS = ["activation_gradients", "build_network", "model_loss", "gradient_distributions", "attenuation"]
 
 
 @pytest.fixture(scope="session")
@@ -284,11 +286,17 @@ def test_has_a_whole_solution_time_on_a_slow_machine_and_an_endless_loop_none(mo
             pass
 
         def run_cells(self, cells):
-            return Run(outputs={cell["id"]: [] for cell in cells}, numbers={cell["id"]: 1 for cell in cells})
+            self.run = Run(outputs={cell["id"]: [] for cell in cells}, numbers={cell["id"]: 1 for cell in cells})
+            return self.run
+
+        def ask(self, request):
+            return {"error": "NameError"}
 
     monkeypatch.setattr("autograder.workers.Student", Process)
     cell = {"id": "a", "source": "1"}
-    classroom._run([cell], tmp_path, None, Kind("some", {}, edits))
+    (tmp_path / "submission").mkdir()
+    student = classroom.Student("ada", Kind("some", {}, edits), tmp_path)
+    classroom._run([cell], tmp_path, None, student, LAB)
     assert cell["execution_count"] == 1
     assert [limits.cell_seconds for limits in given] == [seconds]
     assert given[0].cpu_seconds > seconds
@@ -334,6 +342,31 @@ def test_does_each_planted_mistake_lose_exactly_its_own_points(graded, kind):
 def test_does_the_untouched_release_score_nothing_and_the_solution_everything(graded):
     assert graded["empty"].score == 0
     assert graded["complete"].score == graded["complete"].max_score == 34
+
+
+# those who hand in what their own notebook made and said
+OWN = [kind.name for kind in VANISHING if kind.runs and not (kind.needs_classmate or kind.forge or kind.skips)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", OWN)
+def test_does_the_evidence_alone_say_what_a_run_says_where_it_can_say_anything(whole, kind):
+    """The recordings, and the answers that the student's own checks saw."""
+    folders, graded = whole
+    folder = folders[kind]
+    task = marking.prepare(folder.parents[2], LAB).graded_by("evidence")
+    alone, _ = marking.mark(task, folder.parent.name, folder, never)
+    said = {id: said_by({id: question.verdicts}) for id, question in alone.questions.items()}
+    settled = {id: words for id, words in said.items() if all(outcome != "unexecuted" for _, outcome, _ in words[id])}
+    assert settled == {id: said_by({id: graded[kind].questions[id].verdicts}) for id in settled}
+    if kind == "complete":
+        left = [alone.questions[id].name for id in said if id not in settled]
+        assert sorted(left) == sorted(FUNCTIONS)
+        assert alone.score == 34 - sum(POINTS[name] for name in FUNCTIONS)
+
+
+def never():
+    raise AssertionError("a process was started")
 
 
 @pytest.mark.slow

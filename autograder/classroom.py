@@ -27,9 +27,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import labkit
-from autograder import checks, classes, journal, questionnaire, worker
+from autograder import checks, classes, journal, questionnaire, selfcheck, worker
 from autograder.authoring import notebook_of, write_if_other
-from autograder.selfcheck import PUBLIC_SEED, SALT, LiveEvidence
 from labkit.recording import Recording
 
 if TYPE_CHECKING:
@@ -303,8 +302,7 @@ def _run(cells: Sequence[Cell], place: Path, workers: Nursery, student: Student,
 
 def _check(student: Student, assignment: str, work: Path, ask: Callable[[dict[str, Any]], Any]) -> None:
     """Leave what `autograder.check()` leaves: the answers that it saw."""
-    live = LiveEvidence([work], student.id, PUBLIC_SEED, ask)
-    live.salt = SALT
+    live = selfcheck.looking_at(work, student.id, ask)
     for question in questionnaire.of(assignment).values():
         checks.run(question, live)
     journal.note(work, live.said)

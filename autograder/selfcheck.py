@@ -146,8 +146,12 @@ def _unlike(namespace: dict[str, Any], found: Notebook) -> list[str]:
 def evidence(namespace: dict[str, Any], folder: Path) -> "LiveEvidence":
     """What there is to look at in a notebook's own process: its variables and the files beside it."""
     student = namespace.get(STUDENT)
-    ask = partial(answering.respond, namespace)
-    found = LiveEvidence([folder], student if isinstance(student, str) else "", PUBLIC_SEED, ask)
+    return looking_at(folder, student if isinstance(student, str) else "", partial(answering.respond, namespace))
+
+
+def looking_at(folder: Path, student: str, ask: Callable[[dict[str, Any]], Any]) -> "LiveEvidence":
+    """What a student's own checks look at: the files, and what the process that `ask` reaches replies."""
+    found = LiveEvidence([folder], student, PUBLIC_SEED, ask)
     found.salt = SALT
     return found
 

@@ -29,8 +29,8 @@ class Batches:
         self.places = torch.from_numpy(drawn.places).to(device)  # (S, n) where each one's observations are
         used = sum(map(len, data.epoch_batches(first, 0)))
         self.order = torch.zeros(len(experiments), used, dtype=torch.int64, device=device)
-        most = max(first.batch_size, min(PROBE, self.places.shape[1]))
-        self._chosen = self.inputs.new_empty(len(experiments) * most, self.inputs.shape[1])
+        self._most = max(first.batch_size, min(PROBE, self.places.shape[1]))  # observations of each that are looked at
+        self._chosen = self.inputs.new_empty(len(experiments) * self._most, self.inputs.shape[1])
 
     def of_epoch(self, number: int) -> None:
         """Lay out the mini-batches of epoch `number`, from 0."""
@@ -48,8 +48,8 @@ class Batches:
         return self._inputs_at(chosen), self._at(self.one_hot, chosen)
 
     def whole(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and labels (S, batch) of all data, a mini-batch at a time. The inputs stay until the next call."""
-        for places in self.places.split(self.experiments[0].batch_size, dim=1):
+        """Inputs and labels (S, batch) of all data, part by part. The inputs stay until the next call."""
+        for places in self.places.split(self._most, dim=1):
             yield self._inputs_at(places), self._at(self.labels, places)
 
     def _inputs_at(self, places: Tensor) -> Tensor:

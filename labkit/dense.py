@@ -164,9 +164,8 @@ class Stack:
             rows = weights.view(len(images), -1, weights.shape[2])
             return torch.baddbmm(biases.view(len(images), -1, 1), rows, columns).view(self.count, units, -1)
         if not weights.is_cuda and self.count >= TRANSPOSED * len(images):
-            columns = (
-                columns.contiguous()
-            )  # a product of many rows takes longer to transpose its factor again and again
+            # a product of many rows takes longer to transpose its factor again and again
+            columns = columns.contiguous()
         z = weights.new_empty(self.count, units, columns.shape[2])
         for ks, x in zip(self.shares, columns, strict=True):
             torch.addmm(biases[ks].reshape(-1, 1), weights[ks].flatten(0, 1), x, out=z[ks].flatten(0, 1))
@@ -269,7 +268,7 @@ class Stack:
 
     def right(self, images: Tensor, labels: Tensor, row: int) -> Tensor:
         """(K,) how many of the images (S, batch, inputs) each network classifies right."""
-        found = logits_of_classes(self.forward(images, row)[-1], 1).max(1).indices  # argmax takes 15 times as long
+        found = logits_of_classes(self.forward(images, row)[-1], 1).max(1).indices  # argmax takes much longer
         return (found == self._each(labels)).sum(-1)
 
 

@@ -107,7 +107,8 @@ def _sums(values: Tensor, room: Tensor) -> Tensor:
         columns += [size.sign_().sum(-1), torch.zeros_like(norm)]
     else:
         sums = values.sum(-1, dtype=torch.float64)
-        columns += [count.to(norm) for count in (values.count_nonzero(-1), (~values.isfinite()).sum(-1))]
+        columns += [values.count_nonzero(-1), (~values.isfinite()).sum(-1)]
+        columns = [column.double() for column in columns]  # in which these counts are exact
     return torch.cat([sums.unsqueeze(-1), torch.stack(columns, dim=-1).double()], dim=-1)
 
 

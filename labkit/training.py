@@ -119,8 +119,7 @@ def _fits_in_memory(experiments: Sequence[Experiment], paths: Sequence[Path | No
 def _groups(
     experiments: Sequence[Experiment], wanted: Sequence[int], device: torch.device, host: int
 ) -> Iterator[list[int]]:
-    """Which of them go together. Neighbours have one seed where several do, so that they share their mini-batches, and
-    one activation; on a GPU the activation comes first, where many small launches cost more than a larger gather."""
+    """Which of them go together."""
     groups: dict[object, list[int]] = {}
     for k in wanted:
         together = dense.fits(experiments[k])
@@ -129,16 +128,24 @@ def _groups(
         if not dense.fits(experiments[members[0]]):
             yield members
             continue
-        some = [experiments[k] for k in members]
-        of_seed = Counter(one.seed for one in some)
-        apart = [device.type == "cuda" or of_seed[one.seed] == 1 for one in some]
-        places = [(one.activation if alone else "", one.seed, one.activation, k)
-                  for one, alone, k in zip(some, apart, members, strict=True)]  # fmt: skip
-        members = [k for *_, k in sorted(places)]
+        members = _neighbours(experiments, members, device)
         budget = memory.free(device) if device.type == "cuda" else host
         some = [experiments[k] for k in members]
         for part in memory.parts(some, MOST[device.type], device, budget, host):
             yield members[part]
+
+
+def _neighbours(experiments: Sequence[Experiment], members: Sequence[int], device: torch.device) -> list[int]:
+    """The same in order. Neighbours have one seed where several do, so that they share their mini-batches, and one
+    activation; on a GPU the activation comes first, where many small launches cost more than a larger gather."""
+    of_seed = Counter(experiments[k].seed for k in members)
+
+    def place(k: int) -> tuple[str, int, str]:
+        one = experiments[k]
+        alone = device.type == "cuda" or of_seed[one.seed] == 1
+        return one.activation if alone else "", one.seed, one.activation
+
+    return sorted(members, key=place)
 
 
 def _engine(experiments: Sequence[Experiment], device: torch.device) -> Engine:

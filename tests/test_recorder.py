@@ -73,6 +73,14 @@ def test_watching_changes_nothing_bit_for_bit(short, make) -> None:
     assert watched.training
 
 
+def test_counts_are_exact_where_the_numbers_themselves_are_coarse() -> None:
+    """float16 holds no 5,001."""
+    values = torch.full((5001,), torch.inf, dtype=torch.float16)
+    taken = dict(zip(STATISTICS, statistics(values).tolist(), strict=True))
+    assert taken["nonfinite"] == 5001
+    assert taken["zero_share"] == 0
+
+
 def test_every_statistic_is_what_numpy_finds_in_float64(recorded) -> None:
     recording, kept = recorded
     assert recording.iterations == 9

@@ -9,6 +9,14 @@ import pytest
 from labkit.interrupts import Interrupted, undisturbed
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """As in a terminal: a shell starts what runs in its background with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 

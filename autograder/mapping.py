@@ -38,6 +38,7 @@ LOSS, SPREAD, AHEAD = 1e-3, 100.0, 10
 LOST = 0.01  # nats; this far apart, trainings have nothing in common any more
 VOTES = 5  # images; honest trainings that agree differ by none or one
 STORMY = 0.15  # of an accuracy at the end of a training that rounding has led elsewhere; measured: up to 0.07
+FOLLOWED = 1e-4  # of a loss of order 1; a recording that stays within it to its end was not led elsewhere
 HUGE = 1e4  # nats; the next step of such a network can lead anywhere
 _ADVICE = "Delete the file, run the cell that makes the map again, and hand in what it saves."
 
@@ -176,11 +177,7 @@ def _unlike(found: Map, at: tuple[int, int], again: Retraining, apart: NDArray[n
     accuracy = float(found.accuracy[at])
     if len(want) < found.base.iterations or np.isnan(again.accuracy) or np.isnan(accuracy):
         return None
-    if not abs(accuracy - again.accuracy) <= _room(found, float(apart[-1]), votes):
+    elsewhere = apart[-1] > LOST / 10 and not (np.abs(has - want) <= FOLLOWED * np.maximum(1, np.abs(want))).all()
+    if not abs(accuracy - again.accuracy) <= (STORMY if elsewhere else VOTES / found.base.observations + 2 * votes):
         return f"the accuracy is recorded as {accuracy:.4g}, training it again gives {again.accuracy:.4g}"
     return None
-
-
-def _room(found: Map, apart: float, votes: float) -> float:
-    """Images beside a border fall to either side: a few, and where rounding is amplified, more."""
-    return VOTES / found.base.observations + (STORMY if apart > LOST / 10 else 2 * votes)

@@ -1,6 +1,7 @@
 """How many fields of honest maps the grader would refuse, and how many whose accuracy alone is invented it would see.
 
     python benchmarks/map_fields.py [--size coarse] [--student ada] [--activations tanh relu sigmoid] [--every 1]
+                                    [--lie 0.1]
 
 A grading looks at a few fields of a map that it draws; this looks at all of them, or at every so-manieth. Maps are kept
 in the folder `--out`, so those of another machine, another torch or a GPU can be put there and looked at here.
@@ -28,19 +29,19 @@ def refusal(found: Map, field: int) -> str:
     return ""
 
 
-def lied(found: Map, field: int) -> Map:
-    """The same with another accuracy in this field: right where it was wrong."""
+def lied(found: Map, field: int, lie: float) -> Map:
+    """The same with another accuracy in this field: better by so much, or worse where none is."""
     accuracy = found.accuracy.copy()
-    accuracy.flat[field] = 1 - accuracy.flat[field]
+    accuracy.flat[field] += lie if accuracy.flat[field] + lie <= 1 else -lie
     return replace(found, accuracy=accuracy)
 
 
-def look(found: Map, every: int) -> Iterator[tuple[bool, bool]]:
+def look(found: Map, every: int, lie: float) -> Iterator[tuple[bool, bool]]:
     """Of each field that is looked at: is it refused, and is a lie about it seen?"""
     for field in range(0, found.accuracy.size, every):
         d, v = divmod(field, len(found.variances))
         began = time.process_time()
-        why, seen = refusal(found, field), bool(refusal(lied(found, field), field))
+        why, seen = refusal(found, field), bool(refusal(lied(found, field, lie), field))
         spent = time.process_time() - began
         print(
             f"{found.base.activation:8}{found.depths[d]:4} layers{found.variances[v]:8g}"
@@ -56,6 +57,7 @@ def main() -> None:
     arguments.add_argument("--student", default="ada")
     arguments.add_argument("--activations", nargs="+", default=list(maps.ACTIVATIONS), choices=maps.ACTIVATIONS)
     arguments.add_argument("--every", type=int, default=1)
+    arguments.add_argument("--lie", type=float, default=0.1, help="by how much an accuracy is invented")
     arguments.add_argument("--out", type=Path, default=Path("map-fields"))
     chosen = arguments.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -63,7 +65,7 @@ def main() -> None:
     for activation in chosen.activations:
         path = chosen.out / f"{chosen.size}-{chosen.student}-{activation}.safetensors"
         found = maps.trainability(activation, chosen.student, chosen.size, path, progress=False)
-        fields += look(found, chosen.every)
+        fields += look(found, chosen.every, chosen.lie)
     refused, seen = (sum(column) for column in zip(*fields, strict=True))
     print(f"{len(fields)} fields: {refused} honest ones refused (aim 0), {seen} invented accuracies seen")
 

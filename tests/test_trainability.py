@@ -13,6 +13,7 @@ import pytest
 import simulated_class
 from lab_notebook import LabNotebook
 
+import labkit
 from autograder import authoring, checks, mapping, questionnaire, readiness
 from autograder.checks import Failed
 from autograder.classes import trainability as simulated
@@ -20,7 +21,7 @@ from autograder.classes.trainability import ALL, TRAINABILITY
 from autograder.classroom import MARKS
 from autograder.questions import trainability as asked
 from autograder.selfcheck import evidence as live_evidence
-from labkit import maps
+from labkit import maps, retraining
 from labkit.maps import ACTIVATIONS, Map
 
 LAB = "trainability"
@@ -185,6 +186,22 @@ def test_are_the_deepest_networks_trained_again_to_their_end(honest, monkeypatch
         mapping.trained(lied, last)
     monkeypatch.setattr(mapping, "LAYERS", mapping.LAYERS - 1)
     mapping.trained(lied, last)  # an iteration less, and nobody sees it
+
+
+def test_is_an_invented_accuracy_seen_of_a_training_that_rounding_could_have_led_elsewhere():
+    """It was not: its losses are the retraining's to the end."""
+    base = maps.of_student("relu", "ada")[0].replace(epochs=2, batches=None)
+    e = maps.cell(base, 5, 2.0)
+    (run,) = labkit.train_many([e], device="cpu", progress=False)
+    field = {"loss": run.loss[None, None], "start": maps.at_start(e)[None, None]}
+    found = Map(base, (5,), (2.0,), np.array([[run.origin.final_accuracy]]), **field)
+    apart = retraining.spread(e, retraining.retrain(e))
+    assert apart.loss[-1] > mapping.LOST / 10
+    mapping.trained(found, [0])
+    mapping.trained(replace(found, accuracy=found.accuracy + mapping.VOTES / base.observations), [0])
+    for lie in (-0.05, 0.05):
+        with pytest.raises(Failed, match="the accuracy is recorded as"):
+            mapping.trained(replace(found, accuracy=found.accuracy + lie), [0])
 
 
 def test_what_is_drawn_follows_from_salt_and_map(honest):

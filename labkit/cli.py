@@ -153,10 +153,12 @@ def _bands(name: str, layers: Sequence[str], figures: Sequence[tuple[Any, Any, A
 @click.option("--device", help="cpu or cuda; by default a GPU where there is one.")
 @click.option("--backend", default="here", help="here; or as in `labkit submit`, a job for each depth.")
 @click.option("--profile", default="generic", help="The cluster: generic, teaching, or a .toml file of your own.")
+@click.option("--time", "minutes", type=int, help="Minutes of a job, instead of the profile's.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The folder for maps and figures.")
 def draw_map(
-    names: tuple[str, ...], student: str, size: Any, device: str | None, backend: Any, profile: str, out: Path
-) -> None:
+    names: tuple[str, ...], student: str, size: Any, device: str | None, backend: Any, profile: str,
+    minutes: int | None, out: Path,
+) -> None:  # fmt: skip
     """Map where deep networks train: depth by weight variance.
 
     Trains a network for each pair, saves what came of them, and draws it with theory's depth scales over it. What a
@@ -170,7 +172,9 @@ def draw_map(
     for name in dict.fromkeys(names):
         activation = name.removeprefix(f"{maps.FAMILY}/")
         path = out / f"{maps.PREFIX}{activation}.safetensors"
-        found = maps.trainability(activation, student, size, path, device=device, backend=backend, profile=profile)
+        found = maps.trainability(
+            activation, student, size, path, device=device, backend=backend, profile=profile, minutes=minutes
+        )
         click.echo(f"{path}: {found!r}")
         for ending, draw in (("", plots.trainability), ("-start", plots.starting_gradients)):
             figure: Any = draw(found)

@@ -54,9 +54,10 @@ class Engine(Protocol):
 
 
 class SideBySide:
-    """Plain multilayer perceptrons of one shape: see `labkit.dense`. Neighbours of one seed share mini-batches."""
+    """Plain multilayer perceptrons of one shape: see `labkit.dense`. Neighbours of one seed share mini-batches.
+    `lightly`, their recordings have the first checkpoint and the latest, and none between."""
 
-    def __init__(self, experiments: Sequence[Experiment], device: torch.device) -> None:
+    def __init__(self, experiments: Sequence[Experiment], device: torch.device, lightly: bool = False) -> None:
         self.experiments: Sequence[Experiment] = experiments
         self.first = e = experiments[0]
         self.rows = min(BLOCK_ROWS, rows_that_fit(e, device, len(experiments)))
@@ -64,7 +65,7 @@ class SideBySide:
         self.batches = Batches([experiments[ks.start] for ks in self.stack.shares], device)
         activations = [[one.activation] * (self.stack.layers - 1) for one in experiments]
         self.tape = Tape(self.stack.layout, activations, expected=e.iterations)
-        self.schedule = set(checkpoint_iterations(e))
+        self.schedule = set() if lightly else set(checkpoint_iterations(e))
         self.clipped = (e.clip_norm, e.clip_each, e.clip_value) != (None, None, None)
         self.filled = 0  # rows of the stack that the tape has not taken yet
         self.row = 0  # of the latest iteration

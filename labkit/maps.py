@@ -1,7 +1,8 @@
 """Where can deep networks be trained? A map: depth by weight variance, a network for each pair, trained equally long.
 
 A map keeps of each network what a grader can compute again: the gradients at its start, the loss of every iteration,
-the accuracy at the end. The recordings themselves, some 10 MB for a deep network, are let go row by row.
+the accuracy at the end. The recordings themselves, of a deep network in a fine map 100 MB with all their checkpoints,
+are made without these and let go row by row.
 
 All networks of a map have one seed. So two of a row start from the same matrices, each times its own sigma_w, and two
 of one column share the first layers.
@@ -26,7 +27,7 @@ from labkit import backward, initialisations
 from labkit.counts import counted
 from labkit.experiments import Experiment, ExperimentError, experiment
 from labkit.files import write_whole
-from labkit.recording import Recording, RecordingError
+from labkit.recording import RecordingError
 
 Floats = NDArray[Any]
 Size = Literal["tiny", "coarse", "fine"]
@@ -35,6 +36,7 @@ FORMAT = 1
 FAMILY = "trainability"
 PREFIX = "map_"  # of a map's file, before its activation
 LARGEST_FILE = 64 * 2**20  # bytes; a coarse map has 150 thousand, a fine one 2 million
+WAIT = 5.0  # seconds until the bar tells anew where a job is
 ROUNDED = 4e-16  # two units in the last place of float64
 INSTEAD = "LABKIT_MAPS"  # an environment variable: the size that stands for `coarse`, to try a whole course out
 _ADVICE = "run the cell that makes it"
@@ -249,13 +251,15 @@ def trainability(
     device: str | None = None,
     backend: Literal["here", "auto", "inline", "slurm", "script"] = "here",
     profile: str | Path = "generic",
+    minutes: int | None = None,
     progress: bool = True,
 ) -> Map:
     """Train the networks of a map, row by row, and keep what came of them.
 
     `coarse` takes a laptop about a minute for each activation; `fine` has ten times as many networks, each trained
     four times as long: for a GPU, or with `backend="slurm"` (see `labkit.submit`) for a cluster, a job for each row.
-    With `save`, rows that the file has are not trained again, so an interrupted map goes on where it was.
+    With `save`, rows that the file has are not trained again, so an interrupted map goes on where it was; so it does
+    with its jobs, of which those that wait, run or have finished are found again in the folder `jobs`.
     """
     base, grid = of_student(activation, student, size)
     found = _begun(base, grid, save)
@@ -264,11 +268,12 @@ def trainability(
 
     with bar(sum(grid.depths), f"map of {activation}", progress) as shown:
         shown.update(sum(found.depths))
-        jobs = _queued(base, grid, rest, backend, profile, device)
+        jobs = _queued(base, grid, rest, backend, profile, minutes, device)
         for depth in rest:
-            shown.set_postfix_str(f"{depth} hidden layers, {len(grid.variances)} networks")
-            train = jobs.get(depth, lambda cells: _train(cells, device))
-            found = _with(found, depth, _row([cell(base, depth, v) for v in grid.variances], train))
+            cells = [cell(base, depth, v) for v in grid.variances]
+            shown.set_postfix_str(f"{depth} hidden layers, {len(cells)} networks")
+            one = _fetched(jobs[depth], shown) if depth in jobs else row(cells, grid.variances, device)
+            found = _with(found, one)
             if save is not None:
                 found.save(save)
             shown.update(depth)
@@ -290,66 +295,54 @@ def _begun(base: Experiment, grid: Grid, save: Path | str | None) -> Map:
     return Map(base, (), grid.variances, np.zeros((0, v)), loss, np.zeros((0, v, 1)))
 
 
-def _train(cells: Sequence[Experiment], device: str | None) -> list[Recording]:
-    from labkit.training import train_many
+def row(cells: Sequence[Experiment], variances: Sequence[float], device: str | None = None, watch: Any = None) -> Map:
+    """Train the networks of one depth, a cell for each variance: a map of one row, whose base is the first of them.
+    `watch` is one of `labkit.train_many`'s."""
+    from labkit.training import train_lightly
 
-    return list(train_many(cells, device=device, progress=False))
+    runs = train_lightly(cells, device=device, watch=watch)
+    accuracy = [r.origin.final_accuracy if np.isfinite(r.loss).all() else math.nan for r in runs]
+    loss = np.stack([_padded(r.loss, e.iterations) for r, e in zip(runs, cells, strict=True)])
+    return Map(
+        cells[0],
+        (len(cells[0].widths) - 2,),
+        tuple(variances),
+        np.array([accuracy]),
+        loss[None].astype(np.float32),
+        np.stack([at_start(e) for e in cells])[None],
+        runs[0].origin.device,
+        max(r.origin.wall_time for r in runs),
+    )
 
 
 def _queued(
-    base: Experiment, grid: Grid, depths: Sequence[int], backend: str, profile: str | Path, device: str | None
-) -> dict[int, Any]:
-    """For each depth who trains it: nobody yet here, else a job; all are in the queue at once."""
+    base: Experiment, grid: Grid, depths: Sequence[int], backend: str, profile: str | Path, minutes: int | None,
+    device: str | None,
+) -> dict[int, Any]:  # fmt: skip
+    """For each depth its job, all in the queue at once; none where this process trains them one after another."""
     if backend == "here":
         return {}
-    from labkit.jobs import submit
+    from labkit.jobs.handle import chosen_backend, submit_row
 
-    jobs: dict[int, Any] = {}
+    if chosen_backend(backend) == "inline":
+        return {}
+    jobs = {}
     for depth in depths:
         cells = [cell(base, depth, v) for v in grid.variances]
-        job = submit(cells, backend=backend, profile=profile, device=device)  # type: ignore[arg-type]
-        jobs[depth] = lambda again, job=job, cells=cells: (
-            _fetched(job) if len(again) == len(cells) else _train(again, device)
+        jobs[depth] = submit_row(
+            cells, grid.variances, backend=backend, profile=profile, minutes=minutes, device=device
         )
     return jobs
 
 
-def _fetched(job: Any) -> list[Recording]:
-    job.wait()
-    found: list[Recording] = job.fetch()
+def _fetched(job: Any, shown: Any) -> Map:
+    """What a job made, once it is there."""
+    words = shown.postfix
+    while (state := job.state) in ("queued", "running"):
+        shown.set_postfix_str(f"{words}: {state}{f', {job.why}' if job.why else ''}")
+        job.wait(WAIT, progress=False)
+    found: Map = job.fetch_row()
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class _Row:
-    """What came of the networks of one depth."""
-
-    accuracy: Floats  # (V,)
-    loss: Floats  # (V, I)
-    start: list[Floats]  # V of (depth + 1,)
-    device: str
-    seconds: float
-
-
-def _row(cells: Sequence[Experiment], train: Any) -> _Row:
-    """Networks that are trained side by side all stop when the loss of one is no longer finite: the others begin
-    again, without it."""
-    done: dict[int, Recording] = {}
-    seconds = 0.0
-    while left := [k for k in range(len(cells)) if k not in done]:
-        trained = dict(zip(left, train([cells[k] for k in left]), strict=True))
-        seconds += max(r.origin.wall_time for r in trained.values())
-        over = {k: r for k, r in trained.items() if r.complete or not np.isfinite(r.loss).all()}
-        if not over:
-            why = next(iter(trained.values())).origin.stopped
-            raise RecordingError(f"a training ended early ({why}): run it again")
-        done |= over
-    runs = [done[k] for k in range(len(cells))]
-    accuracy = [r.origin.final_accuracy if np.isfinite(r.loss).all() else math.nan for r in runs]
-    loss = np.stack([_padded(r.loss, e.iterations) for r, e in zip(runs, cells, strict=True)])
-    return _Row(
-        np.array(accuracy), loss.astype(np.float32), [at_start(e) for e in cells], runs[0].origin.device, seconds
-    )
 
 
 def at_start(e: Experiment, shake: float = 0.0) -> Floats:
@@ -370,18 +363,20 @@ def _padded(values: Floats, length: int) -> Floats:
     return found
 
 
-def _with(found: Map, depth: int, row: _Row) -> Map:
+def _with(found: Map, one: Map) -> Map:
     """The map with one more row, in its place."""
+    (depth,) = one.depths
     depths = sorted([*found.depths, depth])
     at, layers = depths.index(depth), depths[-1] + 1
     start = np.full((len(found.depths), len(found.variances), layers), np.nan)
     start[..., : found.start.shape[2]] = found.start
+    more = np.stack([_padded(values, layers) for values in one.start[0]])
     return replace(
         found,
         depths=tuple(depths),
-        accuracy=np.insert(found.accuracy, at, row.accuracy, axis=0),
-        loss=np.insert(found.loss, at, row.loss, axis=0),
-        start=np.insert(start, at, np.stack([_padded(one, layers) for one in row.start]), axis=0),
-        device=row.device,
-        seconds=found.seconds + row.seconds,
+        accuracy=np.insert(found.accuracy, at, one.accuracy, axis=0),
+        loss=np.insert(found.loss, at, one.loss, axis=0),
+        start=np.insert(start, at, more, axis=0),
+        device=one.device,
+        seconds=found.seconds + one.seconds,
     )

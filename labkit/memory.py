@@ -83,8 +83,8 @@ def rows_that_fit(e: Experiment, device: torch.device, networks: int) -> int:
     return max(1, RING_BYTES[device.type] // (2 * parameters(e) * _size(e) * networks))
 
 
-def of_recording(e: Experiment) -> int:
-    """Bytes of the arrays of a whole recording of a plain multilayer perceptron."""
+def of_recording(e: Experiment, lightly: bool = False) -> int:
+    """Bytes of the arrays of a whole recording of a plain multilayer perceptron; `lightly`, with two checkpoints."""
     size, layers, s = _size(e), len(e.widths) - 1, len(STATISTICS)
     iteration = 1 + layers * (s + 5)
     epoch = layers * (2 + BINS) * 4 if size == 4 else layers * (2 * 8 + BINS * 4)
@@ -95,7 +95,7 @@ def of_recording(e: Experiment) -> int:
         + e.epochs * (8 + epoch)
         + (e.epochs + 1) * probe
         + 2 * layers * size
-        + len(checkpoint_iterations(e)) * checkpoint
+        + (2 if lightly else len(checkpoint_iterations(e))) * checkpoint
     )
 
 
@@ -120,7 +120,9 @@ def _size(e: Experiment) -> int:
     return 8 if e.dtype == "float64" else 4
 
 
-def parts(experiments: Sequence[Experiment], most: int, device: torch.device, budget: int, host: int) -> list[slice]:
+def parts(
+    experiments: Sequence[Experiment], most: int, device: torch.device, budget: int, host: int, lightly: bool = False
+) -> list[slice]:
     """Which of these networks, that have one shape, are trained at once: as few parts as fit, of about one size.
 
     `budget` is what they may take on the device, and `host` what their recordings may take beside the CPU until they
@@ -128,7 +130,7 @@ def parts(experiments: Sequence[Experiment], most: int, device: torch.device, bu
     """
     e, count = experiments[0], len(experiments)
     seeds = len({one.seed for one in experiments})
-    shared, each, kept = of_data(e, min(seeds, most), device), of_network(e, seeds > 1), of_recording(e)
+    shared, each, kept = of_data(e, min(seeds, most), device), of_network(e, seeds > 1), of_recording(e, lightly)
     if device.type == "cpu":  # what is on the tape, and one recording that is made of it
         fitting = (budget - shared - kept) // (each + kept)
     else:

@@ -19,7 +19,7 @@ from labkit.recording import Recording, RecordingError, ended
 from labkit.shelf import Shelf
 from labkit.watching import Watch, Watching
 
-__all__ = ["Interrupted", "Watch", "train", "train_many"]
+__all__ = ["Interrupted", "Watch", "train", "train_lightly", "train_many"]
 
 SMALL = 2**24  # multiplications of the largest layer in one mini-batch, below which one thread is faster
 # What networks that are trained side by side may differ in; they share shapes, optimiser and number of mini-batches.
@@ -75,9 +75,7 @@ def train_many(
     many as fit into the free memory are trained at once, and written to their files before the next ones begin.
     Recordings that would not fit into memory together stay in their files, until one of them is asked for.
     """
-    for e in experiments:
-        if not isinstance(e, Experiment):
-            raise ExperimentError(f"{e!r} is no experiment: give what labkit.experiment(name) returns")
+    _check(experiments)
     paths = [Path(path) for path in save] if save is not None else [None] * len(experiments)
     if len(paths) != len(experiments):
         raise ExperimentError(f"{len(experiments)} experiments, {len(paths)} files: give each its file")
@@ -103,9 +101,40 @@ def train_many(
     return [one for one in found_all if isinstance(one, Recording)] if in_memory else Shelf(found_all)
 
 
-def _fits_in_memory(experiments: Sequence[Experiment], paths: Sequence[Path | None], host: int) -> bool:
+def train_lightly(
+    experiments: Sequence[Experiment], *, device: str | None = None, watch: Watch | None = None
+) -> Sequence[Recording]:
+    """Train several plain multilayer perceptrons for their statistics alone.
+
+    Their recordings have the first checkpoint and the last: that is a tenth of the memory that those of deep networks
+    take, and too few for an audit. An interrupt keeps nothing of them. See `train_many`.
+    """
+    _check(experiments)
+    if not all(dense.fits(e) for e in experiments):
+        raise ExperimentError("only plain multilayer perceptrons are trained lightly: train the others by train_many")
+    where, host = _device(device), memory.free(torch.device("cpu"))
+    _fits_in_memory(experiments, [None] * len(experiments), host, lightly=True)
+    kept: dict[int, Recording | Path] = {}
+    for members in _groups(experiments, range(len(experiments)), where, host, lightly=True):
+        engine = SideBySide([experiments[k] for k in members], where, lightly=True)
+        with _exact(tf32=False):
+            made = _Run(engine, [None] * len(members), watch, progress=False, lightly=True).to_the_end(True)
+        kept.update(zip(members, made, strict=True))
+        del engine  # its memory is the next one's
+    return Shelf([kept[k] for k in range(len(experiments))])
+
+
+def _check(experiments: Sequence[Experiment]) -> None:
+    for e in experiments:
+        if not isinstance(e, Experiment):
+            raise ExperimentError(f"{e!r} is no experiment: give what labkit.experiment(name) returns")
+
+
+def _fits_in_memory(
+    experiments: Sequence[Experiment], paths: Sequence[Path | None], host: int, lightly: bool = False
+) -> bool:
     """Can all recordings be given back in memory? Without files they have to."""
-    needed = sum(memory.of_recording(e) for e in experiments if dense.fits(e))
+    needed = sum(memory.of_recording(e, lightly) for e in experiments if dense.fits(e))
     if None not in paths:
         return needed <= host // KEPT
     if needed > host // 2:
@@ -117,7 +146,7 @@ def _fits_in_memory(experiments: Sequence[Experiment], paths: Sequence[Path | No
 
 
 def _groups(
-    experiments: Sequence[Experiment], wanted: Sequence[int], device: torch.device, host: int
+    experiments: Sequence[Experiment], wanted: Sequence[int], device: torch.device, host: int, lightly: bool = False
 ) -> Iterator[list[int]]:
     """Which of them go together."""
     groups: dict[object, list[int]] = {}
@@ -131,7 +160,7 @@ def _groups(
         members = _neighbours(experiments, members, device)
         budget = memory.free(device) if device.type == "cuda" else host
         some = [experiments[k] for k in members]
-        for part in memory.parts(some, MOST[device.type], device, budget, host):
+        for part in memory.parts(some, MOST[device.type], device, budget, host, lightly):
             yield members[part]
 
 
@@ -210,8 +239,15 @@ def _exact(tf32: bool) -> Iterator[None]:
 class _Run:
     """The way through the epochs: bar, watch, interrupt, files."""
 
-    def __init__(self, engine: Engine, paths: Sequence[Path | None], watch: Watch | None, progress: bool) -> None:
-        self.engine, self.paths, self.watching = engine, paths, Watching(watch)
+    def __init__(
+        self,
+        engine: Engine,
+        paths: Sequence[Path | None],
+        watch: Watch | None,
+        progress: bool,
+        lightly: bool = False,
+    ) -> None:
+        self.engine, self.paths, self.watching, self.lightly = engine, paths, Watching(watch), lightly
         self.progress = progress and not self.watching.live
         self.first = engine.experiments[0]
         self.in_memory = True
@@ -265,6 +301,9 @@ class _Run:
 
     def _keep(self) -> str:
         stopped = f"interrupted after {self.engine.done} of {self.first.iterations} iterations"
+        if self.lightly:
+            self.watching.end(self._so_far(stopped, latest=True))
+            return f"{stopped}; nothing of them was kept"
         kept: list[str] = []
         recordings = self._so_far(stopped, latest=False)
         for recording, path in zip(recordings, self.paths, strict=True):

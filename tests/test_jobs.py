@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from labkit import cli, engines
-from labkit.experiments import ExperimentError, experiment
+from labkit import cli, engines, maps
+from labkit.experiments import Experiment, ExperimentError, experiment
 from labkit.jobs import JobError, Site, batch, folder, handle, open_job, scheduler, site, submit, work
 from labkit.jobs.folder import Asked, JobFolder, Progress
 from labkit.recording import Recording
@@ -565,3 +565,82 @@ def test_the_command_says_what_is_wrong_in_one_sentence(command, tmp_path, monke
     assert done.exit_code == 1
     assert words in done.output
     assert len(done.output.strip().splitlines()) == 1
+
+
+# a row of a map
+
+ROW = (0.5, 1.0, 4.0)
+
+
+def cells() -> list[Experiment]:
+    base = experiment("trainability/tanh", "ada").replace(epochs=1, batches=5)
+    return [maps.cell(base, 3, v) for v in ROW]
+
+
+def asked_again(path: Path) -> int:
+    return work.main(JobFolder(path))
+
+
+def test_a_row_comes_home_without_recordings(tmp_path: Path) -> None:
+    job = handle.submit_row(cells(), ROW, backend="script", folder=tmp_path)
+    assert (job.state, JobFolder(job.folder.path).read().row) == ("queued", ROW)
+    with pytest.raises(JobError, match="there is no row to fetch"):
+        job.fetch_row()
+    assert asked_again(job.folder.path) == 0
+    again = open_job(job.folder.path)
+    assert (again.state, again.progress().iteration) == ("finished", 5)
+    assert not list(job.folder.path.glob("recording*"))
+    found, here = again.fetch_row(), maps.row(cells(), ROW, "cpu")
+    np.testing.assert_array_equal(found.loss, here.loss)
+    np.testing.assert_array_equal(found.start, here.start)
+    with pytest.raises(JobError, match="fetch_row"):
+        again.fetch()
+
+
+def test_a_row_that_is_there_is_not_trained_again(tmp_path: Path, monkeypatch) -> None:
+    job = handle.submit_row(cells(), ROW, backend="inline", folder=tmp_path)
+    trained: list[int] = []
+    real = maps.row
+    monkeypatch.setattr(maps, "row", lambda *given: trained.append(1) or real(*given))
+    assert asked_again(job.folder.path) == 0
+    assert not trained
+    assert handle.submit_row(cells(), ROW, backend="inline", folder=tmp_path).folder.path == job.folder.path
+    other = handle.submit_row(cells()[:2], ROW[:2], backend="inline", folder=tmp_path)
+    assert (other.folder.path != job.folder.path, len(trained)) == (True, 1)
+    recordings = submit(cells(), backend="inline", folder=tmp_path, resume=True)
+    assert (recordings.folder.path != job.folder.path, len(recordings.fetch())) == (True, 3)
+    job.folder.row.write_bytes(other.folder.row.read_bytes())
+    with pytest.raises(JobError, match="is not the row that was asked for"):
+        job.fetch_row()
+
+
+def test_an_interrupted_row_keeps_nothing_and_can_be_asked_for_again(tmp_path: Path, monkeypatch) -> None:
+    job = handle.submit_row(cells(), ROW, backend="script", folder=tmp_path)
+
+    def stop(self: object, number: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engines.SideBySide, "epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            asked_again(job.folder.path)
+    assert job.state == "failed"
+    assert "nothing of them was kept; resume(), or the same call again, trains this row again" in job.why
+    assert sorted(path.name for path in job.folder.path.iterdir()) == ["job.json", "job.sh", "status.json"]
+    assert handle.submit_row(cells(), ROW, backend="inline", folder=tmp_path).state == "finished"
+
+
+@pytest.mark.parametrize("row", [[0.5], "no", [0.5, 1.0, "4"], [0.5, 1.0, True], 7])
+def test_a_damaged_row_is_one_sentence(tmp_path: Path, row: object) -> None:
+    job = handle.submit_row(cells(), ROW, backend="script", folder=tmp_path)
+    path = job.folder.path / "job.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"row": row}))
+    with pytest.raises(JobError, match="is damaged"):
+        open_job(job.folder.path)
+
+
+def test_the_command_says_which_row_came(command, tmp_path: Path, monkeypatch) -> None:
+    job = handle.submit_row(cells(), ROW, backend="inline", folder=tmp_path)
+    done = command("job", str(job.folder.path), "--wait")
+    assert done.exit_code == 0, done.output
+    assert "map.safetensors: Map of tanh: 1 depth to 3 by 3 variances" in done.output

@@ -15,7 +15,7 @@ from labkit.engines import SideBySide
 from labkit.experiments import Experiment, ExperimentError
 from labkit.recording import ARRAYS, Recording
 from labkit.shelf import Shelf
-from labkit.training import train, train_many
+from labkit.training import train, train_lightly, train_many
 
 CPU = torch.device("cpu")
 
@@ -173,6 +173,44 @@ def test_a_small_budget_is_kept_and_changes_nothing(short, tmp_path, monkeypatch
     monkeypatch.setattr(memory, "free", lambda device: recording * 6)
     with pytest.raises(ExperimentError, match=r"6 recordings take 0\.0 GB.*give each its file by save="):
         train_many(many, device="cpu", progress=False)
+
+
+def test_lightly_trained_is_the_same_but_for_its_checkpoints(short, monkeypatch) -> None:
+    many = several(short)
+    light = train_lightly(many, device="cpu")
+    for ours, whole in zip(light, train_many(many, device="cpu", progress=False), strict=True):
+        assert ours.checkpoint_iteration.tolist() == [0, whole.iterations]
+        assert len(whole.checkpoint_iteration) > 2
+        for name in ARRAYS:
+            mine, theirs = getattr(ours, name), getattr(whole, name)
+            some = [0, -1] if name.startswith("checkpoint_") else slice(None)
+            np.testing.assert_array_equal(mine, theirs[some], err_msg=name)
+        assert ours.origin.final_accuracy == whole.origin.final_accuracy
+        e = ours.origin.experiment
+        assert sum(getattr(ours, name).nbytes for name in ARRAYS) == memory.of_recording(e, lightly=True)
+    light_one = memory.of_recording(short, lightly=True)
+    assert light_one < memory.of_recording(short) / 2
+    monkeypatch.setattr(memory, "free", lambda device: light_one * 6)
+    with pytest.raises(ExperimentError, match="recordings take"):
+        train_lightly(many, device="cpu")
+
+
+def test_lightly_trained_leaves_no_files_when_it_is_interrupted(short, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def press_stop(recordings: list[Recording]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(training.Interrupted, match="nothing of them was kept"):
+        train_lightly(several(short), device="cpu", watch=press_stop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_plain_networks_are_trained_lightly(short) -> None:
+    with pytest.raises(ExperimentError, match="only plain multilayer perceptrons"):
+        train_lightly([short.replace(normalisation="batch")], device="cpu")
+    with pytest.raises(ExperimentError, match="is no experiment"):
+        train_lightly(["vanishing/relu"], device="cpu")
 
 
 def test_what_does_not_fit_at_all_is_one_sentence(short) -> None:

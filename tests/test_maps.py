@@ -15,6 +15,7 @@ from labkit.experiments import ExperimentError, experiment
 from labkit.maps import GRIDS, Map
 from labkit.plots import maps as drawn
 from labkit.recording import RecordingError
+from labkit.training import train_many
 
 
 def made(depths=(2, 5, 10), variances=(0.5, 1.0, 4.0)):
@@ -138,10 +139,8 @@ def test_a_map_goes_on_where_it_was_and_trains_nothing_twice(trained, tmp_path, 
     whole, _ = trained
     rows = np.array([0, 2])
     part = replace(whole, depths=(1, 5), accuracy=whole.accuracy[rows], loss=whole.loss[rows], start=whole.start[rows])
-    path, real, asked = part.save(tmp_path / "m.safetensors"), maps._train, []
-    monkeypatch.setattr(
-        maps, "_train", lambda cells, device: asked.append(len(cells[0].widths) - 2) or real(cells, device)
-    )
+    path, real, asked = part.save(tmp_path / "m.safetensors"), maps.row, []
+    monkeypatch.setattr(maps, "row", lambda cells, *rest: asked.append(len(cells[0].widths) - 2) or real(cells, *rest))
     again = maps.trainability("sigmoid", "ada", "tiny", path, progress=False)
     assert asked == [2]
     np.testing.assert_array_equal(again.accuracy, whole.accuracy)
@@ -151,22 +150,18 @@ def test_a_map_goes_on_where_it_was_and_trains_nothing_twice(trained, tmp_path, 
     assert asked == [2]
 
 
-def test_networks_that_break_down_stop_no_others(monkeypatch):
-    """Side by side all stop when one is no number any more."""
-    cells = [maps.cell(experiment("trainability/relu").replace(epochs=1, batches=3), 2, s) for s in (1.0, 2.0, 3.0)]
-    real = maps._train
-
-    def train(left, device):
-        runs = real(left, device)
-        if len(left) == 3:
-            lost = np.array([2.0, np.nan], np.float32)
-            runs[1] = replace(runs[1], loss=lost)
-            runs = [replace(r, origin=replace(r.origin, stopped="the loss is not finite")) for r in runs]
-        return runs
-
-    row = maps._row(cells, lambda left: train(left, "cpu"))
-    assert np.isnan(row.accuracy).tolist() == [False, True, False]
-    assert np.isfinite(row.loss).all(axis=1).tolist() == [True, False, True]
+def test_networks_that_break_down_stop_no_others():
+    base = experiment("trainability/relu").replace(epochs=1, batches=3)
+    variances = (1.0, 1e36, 3.0)
+    cells = [maps.cell(base, 2, s) for s in variances]
+    row = maps.row(cells, variances, "cpu")
+    assert np.isnan(row.accuracy[0]).tolist() == [False, True, False]
+    assert np.isfinite(row.loss[0]).all(axis=1).tolist() == [True, False, True]
+    for v, run in enumerate(train_many(cells, device="cpu", progress=False)):
+        np.testing.assert_array_equal(row.loss[0, v, : run.iterations], run.loss)
+        if v != 1:
+            assert row.accuracy[0, v] == run.origin.final_accuracy
+    assert [row.cell(0, v) for v in range(3)] == cells
 
 
 def test_the_gradients_at_the_start_are_those_of_autograd():

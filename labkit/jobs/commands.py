@@ -87,5 +87,8 @@ def _follow(job: "Job") -> None:
         return
     if job.state != "finished":
         raise JobError(repr(job))
+    if job.asked.row:
+        click.echo(f"{job.folder.row}: {job.fetch_row()!r}")
+        return
     for recording, path in zip(job.fetch(), job.folder.recordings(job.asked), strict=True):
         click.echo(f"{path}: {counted(recording.iterations, 'iteration')}")

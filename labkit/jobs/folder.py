@@ -1,8 +1,8 @@
 """A job's folder: the one place that names its files, and that writes and reads them.
 
 `job.json` is what was asked for, `status.json` where the training is, `recording-K.safetensors` the K-th network's
-result, `log.txt` what the program said. Files appear whole, and every file may be written twice: Slurm starts a job
-again when its node failed, and the first one may still be running.
+result or `map.safetensors` what came of all of them, `log.txt` what the program said. Files appear whole, and every
+file may be written twice: Slurm starts a job again when its node failed, and the first one may still be running.
 """
 
 import contextlib
@@ -16,6 +16,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from labkit.experiments import Experiment, ExperimentError
 from labkit.files import write_whole
+from labkit.maps import Map
+from labkit.recording import RecordingError
 
 FORMAT, VERSION = "labkit job", 1
 LOG = 200_000  # characters of a log's end that are shown
@@ -41,6 +43,7 @@ class Asked:
     minutes: int | None = None
     slurm: str = ""  # Slurm's number, once it has given one
     submitted: float = 0.0  # seconds since 1970
+    row: tuple[float, ...] = ()  # sigma_w^2 of each, where a row of a map is to come home, and no recordings
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,26 @@ class JobFolder:
         self.log, self.script = self.path / "log.txt", self.path / "job.sh"
         self._asked, self._status = self.path / "job.json", self.path / "status.json"
         self.ended = self.path / "cancelled"
+        self.row = self.path / "map.safetensors"
 
     def recording(self, k: int) -> Path:
         return self.path / f"recording-{k}.safetensors"
 
     def recordings(self, asked: Asked) -> list[Path]:
         return [self.recording(k) for k in range(len(asked.experiments))]
+
+    def results(self, asked: Asked) -> list[Path]:
+        """The files that come home."""
+        return [self.row] if asked.row else self.recordings(asked)
+
+    def made_row(self, asked: Asked) -> Map | None:
+        """The row of a map that was asked for, if it is there, whole, and of these very networks."""
+        try:
+            found = Map.load(self.row)
+        except RecordingError:
+            return None
+        cells = [found.cell(0, v) for v in range(len(found.variances))] if len(found.depths) == 1 else []
+        return found if (tuple(cells), found.variances) == (asked.experiments, asked.row) else None
 
     def write(self, asked: Asked) -> None:
         said = asdict(asked) | {"experiments": [json.loads(e.to_json()) for e in asked.experiments]}
@@ -90,7 +107,7 @@ class JobFolder:
             if (said.pop("format"), said.pop("version")) != (FORMAT, VERSION):
                 raise JobError(f"{self._asked} was written by another version of labkit: submit the experiment again")
             experiments = tuple(Experiment.from_json(json.dumps(e)) for e in said.pop("experiments"))
-            asked = Asked(experiments, **said)
+            asked = Asked(experiments, **said | {"row": tuple(said.get("row", ()))})
             _check(asked)
             return asked
         except (KeyError, TypeError, AttributeError, ExperimentError) as error:
@@ -175,20 +192,24 @@ def _check(said: Asked | Progress) -> None:
             raise TypeError(f"{name} is {value!r}")
     if isinstance(said, Asked) and not (said.experiments and re.fullmatch(r"\d*", said.slurm)):
         raise TypeError("it names no experiment" if not said.experiments else f"slurm is {said.slurm!r}")
+    if isinstance(said, Asked) and not (
+        len(said.row) in (0, len(said.experiments)) and all(_is(v, float) for v in said.row)
+    ):
+        raise TypeError(f"row is {said.row!r}")
 
 
 def _is(value: Any, kind: Any) -> bool:
     return isinstance(value, int | float if kind is float else kind) and not isinstance(value, bool)
 
 
-def latest_folder(root: Path | str, experiments: Sequence[Experiment]) -> JobFolder | None:
-    """The folder below `root` of the latest job with exactly these experiments."""
+def latest_folder(root: Path | str, wanted: Asked) -> JobFolder | None:
+    """The folder below `root` of the latest job with exactly these experiments, and the same to come of them."""
     found: list[tuple[float, JobFolder]] = []
-    for path in Path(root).glob(f"{_stem(experiments)}-*"):
+    for path in Path(root).glob(f"{_stem(wanted.experiments)}-*"):
         folder = JobFolder(path)
         with contextlib.suppress(JobError):
             asked = folder.read()
-            if asked.experiments == tuple(experiments):
+            if (asked.experiments, asked.row) == (wanted.experiments, wanted.row):
                 found.append((asked.submitted, folder))
     return max(found, key=lambda one: one[0])[1] if found else None
 

@@ -14,10 +14,12 @@ from labkit.files import write_whole
 from labkit.jobs import batch, scheduler
 from labkit.jobs.folder import Asked, Backend, JobError, JobFolder, Progress, State, latest_folder, new_folder
 from labkit.jobs.profiles import Site, site
+from labkit.maps import Map
 from labkit.recording import Recording, RecordingError, ended
 
 GRACE = 10.0  # seconds for a shared file system to show what a job that ended has written
 GO_ON = "resume() goes on where it was cut off"
+ANEW = "resume(), or the same call again, trains this row again: give it more minutes if they ran out"
 UNHEARD = 300.0  # seconds after which a job without Slurm's number is taken for one that was never queued
 POLL = 2.0  # seconds between two questions to Slurm, whose controller serves everybody
 
@@ -46,15 +48,38 @@ def submit(
     experiments = [experiment] if isinstance(experiment, Experiment) else list(experiment)
     if not experiments or not all(isinstance(e, Experiment) for e in experiments):
         raise ExperimentError(f"{experiment!r} is no experiment: give what labkit.experiment(name) returns")
-    chosen = _backend(backend)
-    where = site(profile)
+    return _submitted(_asked(experiments, backend, profile, gpus, minutes, device), folder, resume)
+
+
+def submit_row(
+    cells: Sequence[Experiment],
+    variances: Sequence[float],
+    *,
+    backend: str,
+    profile: str | Path = "generic",
+    minutes: int | None = None,
+    device: str | None = None,
+    folder: Path | str = "jobs",
+) -> "Job":
+    """The same for a row of a map (see `labkit.maps.row`), which is what comes home: `fetch_row()` gives it. The latest
+    job of this very row that waits, runs or has finished is taken for it. Raises JobError."""
+    asked = replace(_asked(cells, backend, profile, None, minutes, device), row=tuple(variances))
+    return _submitted(asked, folder, resume=True)
+
+
+def _asked(
+    experiments: Sequence[Experiment], backend: str, profile: str | Path, gpus: int | None, minutes: int | None,
+    device: str | None,
+) -> Asked:  # fmt: skip
+    chosen, where = chosen_backend(backend), site(profile)
     said = str(Path(profile).absolute()) if str(profile).endswith(".toml") else str(profile)
-    asked = Asked(
-        tuple(experiments), chosen, device or "", where.name, said, gpus, minutes, submitted=time.time()
-    )  # fmt: skip
-    if resume and (earlier := latest_folder(folder, experiments)) is not None:
+    return Asked(tuple(experiments), chosen, device or "", where.name, said, gpus, minutes, submitted=time.time())
+
+
+def _submitted(asked: Asked, folder: Path | str, resume: bool) -> "Job":
+    if resume and (earlier := latest_folder(folder, asked)) is not None:
         return open_job(earlier.path)._again(asked)
-    job = Job(new_folder(folder, experiments), asked)
+    job = Job(new_folder(folder, asked.experiments), asked)
     try:
         job._start()
     except JobError:
@@ -69,7 +94,8 @@ def open_job(folder: Path | str) -> "Job":
     return Job(found, found.read())
 
 
-def _backend(wanted: str) -> Backend:
+def chosen_backend(wanted: str) -> Backend:
+    """What `auto` means here, or what was said. Raises JobError."""
     if wanted == "auto":
         return "slurm" if scheduler.is_there() and not _sees_a_gpu() else "inline"
     for known in _START:
@@ -167,11 +193,11 @@ class Job:
         if told is None:
             self._why = f"submit {self.folder.script} with sbatch" if self.asked.backend == "script" else ""
             return "queued"
-        self._why = _of_a_stop(told)
+        self._why = self._of_a_stop(told)
         if told.state != "running":
             return "failed"
         if told.node == platform.node() and told.process and not _runs(told.process):
-            self._why = f"its process ended without a word; {GO_ON}"
+            self._why = f"its process ended without a word; {self._go_on}"
             return "failed"
         return "running"
 
@@ -193,7 +219,7 @@ class Job:
         if state == "cancelled":
             return state
         if told is not None and told.state in ("failed", "stopped"):
-            self._why = f"{self._why}; {_of_a_stop(told)}" if self._why else _of_a_stop(told)
+            self._why = f"{self._why}; {self._of_a_stop(told)}" if self._why else self._of_a_stop(told)
         elif hint := scheduler.hint(self.log()):
             self._why = hint
         elif not self._why or said == "FAILED":
@@ -204,12 +230,12 @@ class Job:
         """While Slurm cannot be asked its silence says nothing of the job: the folder alone speaks."""
         self._ended, self._why = 0.0, why
         if told is not None and told.state in ("failed", "stopped"):
-            self._why = f"{_of_a_stop(told)} ({why})"
+            self._why = f"{self._of_a_stop(told)} ({why})"
             return "failed"
         return "queued" if told is None else "running"
 
     def _there(self) -> bool:
-        return all(path.exists() for path in self.folder.recordings(self.asked))
+        return all(path.exists() for path in self.folder.results(self.asked))
 
     def progress(self) -> Progress:
         """How far the training is, as of its last report."""
@@ -284,8 +310,9 @@ class Job:
 
     def fetch(self) -> list[Recording]:
         """The recordings, one for each experiment, after every byte was checked. Raises JobError."""
-        state = self.state
-        if state != "finished":
+        if self.asked.row:
+            raise JobError(f"{self.folder.path} makes a row of a map: fetch_row() gives it")
+        if self.state != "finished":
             raise JobError(f"{self!r}: there is no whole recording to fetch")
         try:
             found = [Recording.load(path) for path in self.folder.recordings(self.asked)]
@@ -298,10 +325,23 @@ class Job:
                 raise JobError(f"{self.folder.path} holds a recording that was {recording.origin.stopped}: {GO_ON}")
         return found
 
+    def fetch_row(self) -> Map:
+        """The row of a map that `submit_row` asked for. Raises JobError."""
+        if self.state != "finished":
+            raise JobError(f"{self!r}: there is no row to fetch")
+        if (found := self.folder.made_row(self.asked)) is None:
+            raise JobError(
+                f"{self.folder.row} is not the row that was asked for: delete {self.folder.path}, make it again"
+            )
+        return found
 
-def _of_a_stop(told: Progress) -> str:
-    """Why it stopped, with what to do."""
-    return f"{told.why}; {GO_ON}" if told.state == "stopped" else told.why
+    def _of_a_stop(self, told: Progress) -> str:
+        """Why it stopped, with what to do."""
+        return f"{told.why}; {self._go_on}" if told.state == "stopped" else told.why
+
+    @property
+    def _go_on(self) -> str:
+        return ANEW if self.asked.row else GO_ON
 
 
 def _runs(process: int) -> bool:

@@ -35,19 +35,12 @@ def main(folder: JobFolder) -> int:
 
 def work(folder: JobFolder, asked: Asked) -> int:
     """The same in a process that goes on afterwards, and keeps its own way with signals."""
-    from labkit.training import Interrupted, train_many  # loads torch
+    from labkit.training import Interrupted  # loads torch
 
     reports = Reports(folder, asked)
     reports.say(Progress("running", iterations=asked.experiments[0].iterations))
     try:
-        done = train_many(
-            asked.experiments,
-            folder.recordings(asked),
-            device=asked.device or None,
-            watch=reports,
-            progress=False,
-            resume=True,
-        )
+        why = (_row if asked.row else _recordings)(folder, asked, reports)
     except Interrupted as interrupt:
         reports.say(reports.last("stopped", str(interrupt)))
         raise
@@ -58,9 +51,33 @@ def work(folder: JobFolder, asked: Asked) -> int:
         traceback.print_exc()
         reports.say(reports.last("failed", sentence(error)))
         return 1
-    reports(done)
-    reports.say(reports.last("finished", done[0].origin.stopped))
+    reports.say(reports.last("finished", why))
     return 0
+
+
+def _recordings(folder: JobFolder, asked: Asked, reports: "Reports") -> str:
+    """Train; why the first network ended early, if it did."""
+    from labkit.training import train_many
+
+    done = train_many(
+        asked.experiments,
+        folder.recordings(asked),
+        device=asked.device or None,
+        watch=reports,
+        progress=False,
+        resume=True,
+    )
+    reports(done)
+    return done[0].origin.stopped
+
+
+def _row(folder: JobFolder, asked: Asked, reports: "Reports") -> str:
+    """The same for a row of a map, which is trained whole or not at all."""
+    from labkit import maps
+
+    if folder.made_row(asked) is None:
+        maps.row(asked.experiments, asked.row, asked.device or None, reports).save(folder.row)
+    return ""
 
 
 class Reports:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from labkit import maps
 from labkit.experiments import Experiment, experiment
-from labkit.jobs import Job, JobError, batch, open_job, scheduler, site, submit
+from labkit.jobs import Job, JobError, batch, handle, open_job, scheduler, site, submit
 from labkit.jobs.folder import JobFolder
 from labkit.recording import Recording
 from slurm.cluster import Cluster
@@ -245,3 +246,27 @@ def test_what_cannot_be_is_refused_at_once(on_slurm, tmp_path: Path, profile: st
         on_slurm(profile=tmp_path / "site.toml", **wishes)
     assert "\n" not in str(refused.value)
     assert not list((tmp_path / "jobs").iterdir())
+
+
+def test_a_map_is_made_by_a_job_for_each_depth(cluster: Cluster, tmp_path: Path, monkeypatch) -> None:
+    """Who stops waiting finds the same jobs again; no recordings are left; the map is the one that is made here."""
+    monkeypatch.chdir(tmp_path)
+    base, grid = maps.of_student("tanh", "ada", "tiny")
+    queued = maps._queued(base, grid, grid.depths, "slurm", "generic", 5, None)
+    made = maps.trainability("tanh", "ada", "tiny", "map.safetensors", backend="slurm", minutes=5, progress=False)
+    assert {job.folder.path for job in queued.values()} == set((tmp_path / "jobs").iterdir())
+    assert not list(tmp_path.glob("jobs/*/recording*"))
+    here = maps.trainability("tanh", "ada", "tiny", progress=False)
+    assert (made.depths, made.variances) == (here.depths, here.variances)
+    for name in maps.ARRAYS:
+        np.testing.assert_array_equal(getattr(made, name), getattr(here, name), err_msg=name)
+
+
+def test_a_row_whose_job_fails_is_one_sentence(cluster: Cluster, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "site.toml").write_text("gpus = 0\npython = '/nowhere/python'\n")
+    monkeypatch.setattr(handle, "GRACE", 1.0)
+    with pytest.raises(JobError, match="there is no row to fetch"):
+        maps.trainability(
+            "tanh", "ada", "tiny", "map.safetensors", backend="slurm", profile="site.toml", progress=False
+        )

@@ -301,14 +301,18 @@ def row(cells: Sequence[Experiment], variances: Sequence[float], device: str | N
     from labkit.training import train_lightly
 
     runs = train_lightly(cells, device=device, watch=watch)
-    accuracy = [r.origin.final_accuracy if np.isfinite(r.loss).all() else math.nan for r in runs]
-    loss = np.stack([_padded(r.loss, e.iterations) for r, e in zip(runs, cells, strict=True)])
+    with np.errstate(over="ignore"):  # a loss may be finite in the cells' own numbers alone
+        losses = [r.loss.astype(np.float32) for r in runs]
+    accuracy = [
+        r.origin.final_accuracy if np.isfinite(x).all() else math.nan for r, x in zip(runs, losses, strict=True)
+    ]
+    loss = np.stack([_padded(x, e.iterations) for x, e in zip(losses, cells, strict=True)]).astype(np.float32)
     return Map(
         cells[0],
         (len(cells[0].widths) - 2,),
         tuple(variances),
         np.array([accuracy]),
-        loss[None].astype(np.float32),
+        loss[None],
         np.stack([at_start(e) for e in cells])[None],
         runs[0].origin.device,
         max(r.origin.wall_time for r in runs),

@@ -1,8 +1,8 @@
 """A whole training again, in numpy and from the seed alone: what should a field of a map hold?
 
 Rounding is amplified on its way through a deep network and through a hundred steps, in some networks by more than all
-digits. So `spread` runs a training again in float64, and from starts that were moved by as little as float32 rounds:
-where these part, nothing can be compared, and how far they are apart says what is to be tolerated before.
+digits. So `spread` runs a training again from starts that were moved by as little as rounding does: where these part,
+nothing can be compared, and how far they are apart says what is to be tolerated before.
 """
 
 import math
@@ -18,9 +18,10 @@ from labkit.experiments import Experiment, ExperimentError
 Floats = NDArray[Any]
 
 CHUNK = 500  # images of which an accuracy is taken at once
-# Kinds of numbers, and by what share of itself each parameter is moved at the start: what rounding leaves of sums over
-# some hundred units or images.
-VARIANTS = (("float64", 0.0), ("float32", 3e-6), ("float32", -3e-6))
+SHAKES = (
+    24.0,
+    -24.0,
+)  # roundings by which each parameter is moved at the start: as much as sums over some hundred leave
 _FIRST, _SECOND = 0.9, 0.999  # Adam's, as labkit.optimizers has them
 
 
@@ -32,15 +33,16 @@ class Retraining:
     accuracy: float  # share of all training images classified right at the end; NaN where none was reached
 
 
-def retrain(e: Experiment, dtype: str = "float32", shake: float = 0.0, steps: int | None = None) -> Retraining:
-    """Train the experiment's network anew, or the first `steps` iterations of it; with `shake` its start is moved by
-    that share, up and down by turns."""
-    if not e.plain or e.optimizer != "adam":
-        raise ExperimentError(f"{e.name} is no plain network by adam: there is no retraining of it")
+def retrain(e: Experiment, shake: float = 0.0, steps: int | None = None) -> Retraining:
+    """Train the experiment's network anew, or the first `steps` iterations of it; its start is moved by `shake`
+    roundings of its own kind of numbers, up and down by turns."""
+    clipped = (e.clip_norm, e.clip_each, e.clip_value) != (None, None, None)
+    if not e.plain or e.optimizer != "adam" or clipped:
+        raise ExperimentError(f"{e.name} is no plain network by adam without clipping: there is no retraining of it")
     drawn = data.shared(data.which(e))
-    images = drawn.inputs.reshape(len(drawn.inputs), -1).astype(dtype)
+    images = drawn.inputs.reshape(len(drawn.inputs), -1).astype(e.dtype)
     signs = np.where(np.arange(len(start := replay.start_of(e))) % 3, 1.0, -1.0)
-    parameters = (start * (1 + shake * signs)).astype(dtype)
+    parameters = (start * (1 + shake * float(np.finfo(e.dtype).eps) * signs)).astype(e.dtype)
     gradients, moments = np.empty_like(parameters), [np.zeros_like(parameters) for _ in range(2)]
     layers, slopes = (propagation.layers_of(flat, e.widths) for flat in (parameters, gradients))
     order = [batch for epoch in range(e.epochs) for batch in data.epoch_batches(e, epoch)][:steps]
@@ -61,19 +63,15 @@ def retrain(e: Experiment, dtype: str = "float32", shake: float = 0.0, steps: in
 class Spread:
     """How far trainings are apart that differ by no more than rounding."""
 
-    loss: Floats  # (I,) the largest difference so far
+    loss: Floats  # (I,) the largest difference so far, nats; of losses above 1 as a share of them
     accuracy: float
 
 
 def spread(e: Experiment, first: Retraining) -> Spread:
-    """Against a training in float64, and trainings whose start was moved by some roundings.
-
-    The first shows what rounding does to sums in which images cancel, as they do where a network tells none from
-    another; the others what it does to a network that tells those apart that differ by nothing.
-    """
-    others = [retrain(e, dtype, shake, len(first.loss)) for dtype, shake in VARIANTS]
+    """Against trainings whose start was moved by some roundings."""
+    others = [retrain(e, shake, len(first.loss)) for shake in SHAKES]
     with np.errstate(invalid="ignore"):
-        off = np.max([np.abs(one.loss - first.loss) for one in others], axis=0)
+        off = np.max([np.abs(one.loss - first.loss) for one in others], axis=0) / np.maximum(1, np.abs(first.loss))
     votes = [np.nan_to_num(abs(one.accuracy - first.accuracy), nan=np.inf) for one in others]
     return Spread(np.maximum.accumulate(np.where(np.isnan(off), np.inf, off)), float(max(votes)))
 

@@ -4,6 +4,7 @@ All on the small maps that are there to try things out (LABKIT_MAPS=tiny).
 """
 
 import contextlib
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 import simulated_class
 from lab_notebook import LabNotebook
 
-import labkit
 from autograder import authoring, checks, mapping, questionnaire, readiness
 from autograder.checks import Failed
 from autograder.classes import trainability as simulated
@@ -188,20 +188,64 @@ def test_are_the_deepest_networks_trained_again_to_their_end(honest, monkeypatch
     mapping.trained(lied, last)  # an iteration less, and nobody sees it
 
 
-def test_is_an_invented_accuracy_seen_of_a_training_that_rounding_could_have_led_elsewhere():
-    """It was not: its losses are the retraining's to the end."""
-    base = maps.of_student("relu", "ada")[0].replace(epochs=2, batches=None)
-    e = maps.cell(base, 5, 2.0)
-    (run,) = labkit.train_many([e], device="cpu", progress=False)
-    field = {"loss": run.loss[None, None], "start": maps.at_start(e)[None, None]}
-    found = Map(base, (5,), (2.0,), np.array([[run.origin.final_accuracy]]), **field)
-    apart = retraining.spread(e, retraining.retrain(e))
-    assert apart.loss[-1] > mapping.LOST / 10
-    mapping.trained(found, [0])
-    mapping.trained(replace(found, accuracy=found.accuracy + mapping.VOTES / base.observations), [0])
-    for lie in (-0.05, 0.05):
+def test_is_an_invented_accuracy_seen_where_rounding_could_have_led_elsewhere_and_did_not(honest, monkeypatch):
+    """A storm is an excuse for who was led elsewhere: not where the losses are the retraining's to the end."""
+    storm = np.where(np.arange(20) < 5, 1e-9, 2e-3)
+    monkeypatch.setattr(retraining, "spread", lambda e, again: retraining.Spread(storm, 0.004))
+
+    def handed_in(lie, away=0.0):
+        loss = honest.loss.copy()
+        loss[..., 5:] += away
+        mapping.trained(replace(honest, accuracy=honest.accuracy + lie, loss=loss), [0])
+
+    handed_in(2 / 2500)
+    handed_in(0.05, away=1e-3)
+    for lie, away in ((0.05, 0.0), (-0.05, 0.0), (0.16, 1e-3)):
         with pytest.raises(Failed, match="the accuracy is recorded as"):
-            mapping.trained(replace(found, accuracy=found.accuracy + lie), [0])
+            handed_in(lie, away)
+    with pytest.raises(Failed, match="the loss of iteration"):
+        handed_in(0.0, away=0.1)
+
+
+def test_is_nothing_excused_by_a_storm_that_no_training_comes_to(honest, monkeypatch):
+    """A loss that is no number, or beyond all bounds, and with it no accuracy: the retraining has both."""
+    monkeypatch.setattr(retraining, "spread", lambda e, again: retraining.Spread(np.full(20, 1.0), 0.1))
+    for at, value in ((-1, np.nan), (0, np.nan), (3, np.inf), (10, 1e5)):
+        loss, accuracy = honest.loss.copy(), honest.accuracy.copy()
+        loss[0, 0, at:] = value
+        accuracy[0, 0] = np.nan if not np.isfinite(value) else accuracy[0, 0]
+        forged = replace(honest, loss=loss, accuracy=accuracy)
+        mapping.holds_together(forged)
+        with pytest.raises(Failed, match=re.escape(f"is recorded as {value:.4g}")):
+            mapping.trained(forged, [0])
+
+
+def test_is_a_relu_map_seen_that_was_trained_for_a_while_only():
+    """Deep ReLU networks, too, follow from their seed to the last iteration. Each last loss is repeated."""
+    base = maps.of_student("relu", "ada")[0].replace(epochs=1, batches=50)
+    variances = (1.4, 2.0, 2.6)
+    for depth in (5, 40):
+        row = maps.row([maps.cell(base, depth, v) for v in variances], variances, "cpu")
+        mapping.trained(row, range(3))
+        for stop in (1, 10, 40):
+            loss = row.loss.copy()
+            loss[..., stop:] = loss[..., stop - 1 : stop]
+            for field in range(3):
+                with pytest.raises(Failed, match=f"the loss of iteration {stop + 1} is recorded"):
+                    mapping.trained(replace(row, loss=loss), [field])
+
+
+def test_is_no_gradient_at_the_start_taken_that_is_nothing_or_beyond_numbers(honest, monkeypatch):
+    real = maps.at_start
+    # of a network so deep in chaos that nothing can be compared
+    monkeypatch.setattr(maps, "at_start", lambda e, shake=0.0: real(e) * (100 if shake else 1))
+    start = honest.start.copy()
+    for value in (0.0, np.inf):
+        start[0, 0, 1] = value
+        with pytest.raises(Failed, match="the gradient of layer 2 at the start"):
+            mapping.starts_from_seed(replace(honest, start=start), [0])
+    start[0, 0, 1] = 7.0
+    mapping.starts_from_seed(replace(honest, start=start), [0])
 
 
 def test_what_is_drawn_follows_from_salt_and_map(honest):

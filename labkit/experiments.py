@@ -156,7 +156,7 @@ class Experiment:
             raise ExperimentError("the experiment is not a JSON object: train it again")
         try:
             return cls().replace(**values)
-        except TypeError as error:
+        except (TypeError, RecursionError) as error:  # lists within lists can be read and yet be too deep to be shown
             raise ExperimentError(f"the experiment has a value of a wrong kind: {error}") from error
 
 

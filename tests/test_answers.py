@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import threading
+import types
 from collections import OrderedDict, namedtuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from autograder.cells import CODE_STUB
 from autograder.channel import Channel, ChannelError, Gone, TooLate
 from autograder.checks import Failed, Missing
 from autograder.evidence import AnsweredEvidence
+from autograder.questions.shared import kind_of
 from autograder.selfcheck import evidence as live_evidence
 
 
@@ -144,6 +146,50 @@ class Loud(int):
 ])  # fmt: skip
 def test_is_a_students_value_made_plain(value, expected):
     np.testing.assert_equal(crossed(answering.plain(value)), expected)
+
+
+@pytest.mark.parametrize("content", [
+    {"array": {"dtype": "(" + "1," * 200_000 + ")f8", "shape": [], "base64": ""}},
+    {"array": {"dtype": "(" + "9" * 5000 + ",)f8", "shape": [], "base64": ""}},
+    {"array": {"dtype": "f8,f8", "shape": [0], "base64": ""}},
+    {"array": {"dtype": ["<f8"], "shape": [0], "base64": ""}},
+    {"array": {"dtype": "<f8", "shape": [0, 2**26, 2**26, 2**26, 2**26], "base64": ""}},
+    {"network": {"widths": [math.inf]}},
+    {"network": {"widths": [math.nan]}},
+])  # fmt: skip
+def test_is_what_numpy_would_take_long_over_or_cannot_hold_refused(content, monkeypatch):
+    """Of a text for a kind of numbers numpy makes a program that it evaluates: it is not given any but its own."""
+    real = np.dtype
+    monkeypatch.setattr(answers, "np", types.SimpleNamespace(dtype=lambda text: real({"<f8": "<f8"}[text])))
+    with pytest.raises(AnswerError):
+        answers.decode(content)
+
+
+@pytest.mark.parametrize("kind", sorted(answers.DTYPES))
+def test_does_every_kind_of_number_cross(kind):
+    values = np.arange(6).reshape(2, 3).astype(kind)
+    found = crossed(values)
+    assert found.dtype == values.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(found, values)
+    assert crossed(values.astype(values.dtype.newbyteorder(">"))).tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("word", ["function", "variable", ["answer"], 7])
+def test_is_a_reply_to_another_request_no_answer(word):
+    """A value that is said to lack a function, and a call that is said to lack a variable."""
+    asked = answers.call_request("f", []) if word == "variable" else answers.value_request("x")
+    with pytest.raises(Failed, match="gave no readable answer"):
+        answers.value_of(asked, {"missing": word})
+
+
+def test_is_no_word_of_a_student_repeated_at_length():
+    for value in ({"kind": "object", "class": "<b>x\x1b" * 100_000}, {"k" * 10**6: 1, "m": 2}):
+        said = kind_of(value)
+        assert len(said) < 200
+        assert "<" not in said
+        assert "\x1b" not in said
+    assert kind_of({"kind": "object", "class": "torch.Tensor"}) == "a torch.Tensor"
+    assert kind_of({"kind": "object", "class": "\x00"}) == "a thing of another kind"
 
 
 def test_is_a_hostile_object_only_named():

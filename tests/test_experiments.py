@@ -168,3 +168,12 @@ def test_the_text_says_what_decides_the_run() -> None:
 def test_descriptions_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         Experiment().epochs = 3  # type: ignore[misc]
+
+
+def test_lists_within_lists_are_no_value(monkeypatch) -> None:
+    """They can be read, and yet be too deep to be shown in the sentence that refuses them."""
+    for name in ("gain", "widths", "seed", "activation"):
+        for deep in (900, 950, 980):
+            text = json.dumps({name: "DEEP"}).replace('"DEEP"', "[" * deep + "]" * deep)
+            with pytest.raises(ExperimentError):
+                Experiment.from_json(text)

@@ -98,10 +98,16 @@ def kind_of(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape}"
     if isinstance(value, dict) and "kind" in value:
-        return f"a {value.get('class', value['kind'])}"
+        return f"a {_word(value.get('class', value['kind']))}"
     if isinstance(value, dict):
-        return f"a dictionary with the keys {', '.join(map(repr, sorted(map(str, value))[:6])) or '(none)'}"
+        keys = sorted(str(key)[:60] for key in value)[:6]
+        return f"a dictionary with the keys {', '.join(map(repr, keys)) or '(none)'}"
     return "nothing (None)" if value is None else f"a {type(value).__name__}"
+
+
+def _word(name: Any) -> str:
+    """The name of a class, as far as one is: it is the student's to choose."""
+    return "".join(c for c in str(name)[:60] if c.isidentifier() or c.isdigit() or c == ".") or "thing of another kind"
 
 
 def word_of(value: Any) -> str:

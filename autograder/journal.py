@@ -4,9 +4,10 @@ A grader that runs nothing takes it for what the student says, as it takes a num
 against the recordings. Functions are not in it.
 """
 
+import ast
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,21 @@ def note(folder: Path, replies: Mapping[str, Any]) -> None:
     if together != known and len(content) <= LARGEST:
         with contextlib.suppress(OSError):
             write_whole(folder / FILE, content)
+
+
+def assigned(cells: Iterable[str]) -> frozenset[str]:
+    """The names to which these cells of a notebook give a value, as far as Python can read them without running them.
+
+    An answer that no cell assigns was never the notebook's: a run would not find it either.
+    """
+    found: set[str] = set()
+    for source in cells:
+        lines = source[: LARGEST // 100].splitlines()
+        code = "\n".join("" if line.lstrip().startswith(("%", "!", "?")) else line for line in lines)
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            nodes = ast.walk(ast.parse(code))
+            found |= {one.id for one in nodes if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+    return frozenset(found)
 
 
 def read(folder: Path) -> dict[str, Any]:

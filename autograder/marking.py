@@ -36,11 +36,12 @@ from autograder import (
     submission,
     worker,
 )
-from autograder.checks import NeedsExecution, Question
+from autograder.checks import Missing, NeedsExecution, Question
 from autograder.evidence import TIMELINE, AnsweredEvidence
 from autograder.limits import Limits
 from autograder.mending import MendingError, Notebook
 from autograder.outputs import Output
+from autograder.readiness import is_blank
 from autograder.results import Exchange, File, Kept, Outputs, QuestionResult, Result
 from autograder.sitting import Sitting
 from autograder.submission import Submission, SubmissionError
@@ -254,7 +255,7 @@ def mark(task: Task, student: str, folder: Path, nursery: Callable[[], Nursery])
     except (SubmissionError, MendingError) as error:
         return refusal(task, student, key, str(error)), Outputs({}, {})
     if task.how == "evidence":
-        result, outputs = _marked_unrun(task, handed_in), Outputs({}, {})
+        result, outputs = _marked_unrun(task, handed_in, notebook), Outputs({}, {})
     else:
         result, outputs = _marked(task, handed_in, notebook, nursery())
     drawn = figures.handed_in(handed_in.read(handed_in.notebook), figures.drawing(task.released["cells"]))
@@ -308,7 +309,7 @@ def _marked(task: Task, handed_in: Submission, notebook: Notebook, nursery: Nurs
     return result, Outputs({**sitting.run.outputs, **last_words}, sitting.run.numbers)
 
 
-def _marked_unrun(task: Task, handed_in: Submission) -> Result:
+def _marked_unrun(task: Task, handed_in: Submission, notebook: Notebook) -> Result:
     """What the recordings and answers.json say by themselves; no code of the student's is run."""
     started = time.perf_counter(), time.process_time()
     with scratch.folder() as files:
@@ -316,11 +317,14 @@ def _marked_unrun(task: Task, handed_in: Submission) -> Result:
         handed_in.copy(given)
         made.mkdir()
         said = journal.read(given)
+        written = journal.assigned(cell["source"] for cell in code_cells(notebook, task) if not is_blank(cell))
 
         def ask(request: dict[str, Any]) -> Any:
-            if request["do"] != "value" or request["name"] not in said:
+            if request["do"] != "value" or (name := request["name"]) not in said:
                 raise NeedsExecution
-            return said[request["name"]]
+            if name not in written:
+                raise Missing(f"{name} is in {journal.FILE}, and no answer of the notebook assigns it")
+            return said[name]
 
         evidence = NotedEvidence([given], handed_in.student, ask)
         questions = {id: examine(task, id, evidence, "") for id in task.questions}

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from toy_lab import hand_in, solved
 
 from autograder import answers, checks, cli, grading, journal, logs, marking, regrading, results, selfcheck, shell
+from autograder.cells import CODE_STUB
 from autograder.checks import Failed, NeedsExecution, Question, check
 
 TRAINS = """
@@ -82,6 +83,25 @@ def test_are_recorded_answers_graded_and_functions_left(course, tmp_path, conten
     assert result.questions["test_double"].needs_person
     assert result.questions["test_number"].needs_person == (outcome == "unexecuted")
     assert NOT_RUN in result.questions["test_double"].verdicts[0].found
+
+
+@pytest.mark.parametrize(("source", "points"), [
+    ("number = 42", 1), ("number = 41", 1), ("%matplotlib inline\nnumber: int = 42", 1), ("a, number = 1, 42", 1),
+    ("# number = 42", 0), ("other = 42", 0), ("number == 42", 0), ("number.real = 42", 0), ("number = ", 0), ("", 0),
+    (CODE_STUB, 0), (f"number = 42\n{CODE_STUB}", 0), ("(" * 5000 + "number = 42", 0),
+])  # fmt: skip
+def test_is_a_noted_answer_worth_nothing_that_the_notebook_has_not(course, tmp_path, source, points):
+    """Blank answers beside a classmate's answers.json: a run would find nothing, either."""
+    notebook = solved(course)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and "number =" in cell["source"]:
+            cell["source"] = source
+    (tmp_path / "toy.ipynb").write_text(json.dumps(notebook))
+    (tmp_path / journal.FILE).write_text(noted(number=42))
+    verdict = by_evidence(course, tmp_path).questions["test_number"].verdicts[0]
+    assert (verdict.outcome, verdict.points) == ("passed" if points else "failed", points)
+    if not points:
+        assert "number is in answers.json, and no answer of the notebook assigns it" in verdict.found
 
 
 def test_is_an_answer_beyond_all_bounds_not_read(course, tmp_path, monkeypatch):

@@ -22,8 +22,6 @@ from labkit.recorder import Recorder, origin, tensors
 from labkit.recording import Origin, Recording, checkpoint_iterations
 from labkit.tape import Tape
 
-BLOCK_ROWS = 40  # iterations whose rows wait for their statistics, if there is room for them
-
 
 class Engine(Protocol):
     """Trains networks epoch by epoch, and has everything recorded, from before the first step on."""
@@ -60,7 +58,7 @@ class SideBySide:
     def __init__(self, experiments: Sequence[Experiment], device: torch.device, lightly: bool = False) -> None:
         self.experiments: Sequence[Experiment] = experiments
         self.first = e = experiments[0]
-        self.rows = min(BLOCK_ROWS, rows_that_fit(e, device, len(experiments)))
+        self.rows = rows_that_fit(e, device, len(experiments))
         self.stack = Stack(experiments, device, self.rows)
         self.batches = Batches([experiments[ks.start] for ks in self.stack.shares], device)
         activations = [[one.activation] * (self.stack.layers - 1) for one in experiments]
@@ -71,7 +69,8 @@ class SideBySide:
         self.row = 0  # of the latest iteration
         self.finite = torch.ones(len(experiments), dtype=torch.bool, device=device)  # every loss that was looked at
         self.started = time.perf_counter()
-        self.replays = Replays() if device.type == "cuda" else None
+        self.replays = Replays(device) if device.type == "cuda" else None
+        self.warm = False  # has it trained an epoch, one launch after another?
         self._probe()
         self._checkpoint()
 
@@ -82,9 +81,11 @@ class SideBySide:
     @torch.no_grad()
     def epoch(self, number: int) -> None:
         self.batches.of_epoch(number)
-        # the first epoch has a checkpoint after its first step, and loads what the kernels need
-        if self.replays is None or number == 0:
+        # the first epoch has a checkpoint after its first step; the first here, also of a run that goes on, loads what
+        # the kernels need
+        if self.replays is None or not self.warm:
             self._one_by_one()
+            self.warm = True
         else:
             self._replayed(self.replays)
         with undisturbed():

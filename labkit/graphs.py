@@ -15,9 +15,11 @@ import torch
 class Replays:
     """Graphs by name. They share their memory, so they must run one after another, on one stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.captured: dict[Hashable, Callable[[], object]] = {}
         self._pool: Any = None
+        self._stream: Any = None
 
     def run(self, name: Hashable, launches: Callable[[], object]) -> None:
         """Launch what `launches` does: at the first call it is captured, which runs nothing yet."""
@@ -27,10 +29,13 @@ class Replays:
 
     def capture(self, launches: Callable[[], object]) -> Callable[[], object]:
         """What repeats the launches: a graph, or where none can be captured, they themselves."""
-        graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph, pool=self._pool):
-                launches()
+            # torch's own stream for captures is of the GPU that was the first to have one: on another it sees nothing
+            with torch.cuda.device(self.device):
+                self._stream = self._stream or torch.cuda.Stream(self.device)
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                    launches()
         except RuntimeError as error:
             warnings.warn(f"this GPU captures no graph, so training is slower: {error}", stacklevel=2)
             return launches

@@ -17,17 +17,18 @@ from labkit.recording import HIDDEN_STATISTICS, PROBE, STATISTICS, checkpoint_it
 from labkit.tape import PROBE_ROWS, WAITING_BYTES
 
 SHARE = 0.7  # of what is free that a training takes: others live here, too
-RING_BYTES = {
-    "cpu": 16 * 2**20,
-    "cuda": 2**32,
-}  # for rows that wait for their statistics: in a CPU's cache, if it can be
+BLOCK_ROWS = 40  # iterations whose rows wait for their statistics, if there is room for them:
+RING_BYTES = {"cpu": 16 * 2**20, "cuda": 2**32}  # in a CPU's cache, if it can be; on a GPU so much,
+RING_PART = 4  # or that part of what is free, if it is less
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def free(device: torch.device) -> int:
     """Bytes that a training on this device may take: on a GPU its own, else the machine's or the job's, if less."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * SHARE)
+        # what torch keeps of earlier trainings is free, too, though the driver does not say so
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int((torch.cuda.mem_get_info(device)[0] + kept) * SHARE)
     return int(min(_available(), *_of_job(CGROUPS)) * SHARE)
 
 
@@ -80,7 +81,18 @@ def parameters(e: Experiment) -> int:
 
 def rows_that_fit(e: Experiment, device: torch.device, networks: int) -> int:
     """Iterations whose gradients and parameters can wait for their statistics, at least one."""
-    return max(1, RING_BYTES[device.type] // (2 * parameters(e) * _size(e) * networks))
+    room = _ring(device, free(device) if device.type == "cuda" else 0)
+    return max(1, min(BLOCK_ROWS, room // (_row(e) * networks)))
+
+
+def _ring(device: torch.device, budget: int) -> int:
+    """Bytes that rows which wait for their statistics may take."""
+    return min(RING_BYTES["cuda"], budget // RING_PART) if device.type == "cuda" else RING_BYTES["cpu"]
+
+
+def _row(e: Experiment) -> int:
+    """Bytes of one network's gradients and parameters."""
+    return 2 * parameters(e) * _size(e)
 
 
 def of_recording(e: Experiment, lightly: bool = False) -> int:
@@ -110,10 +122,11 @@ def of_network(e: Experiment, own_data: bool) -> int:
     return size * (ring + 3 * waiting * seen + step + data)
 
 
-def of_data(e: Experiment, seeds: int, device: torch.device) -> int:
-    """Bytes of what the networks of so many seeds share: data, while they are made ready, and rows that wait."""
+def of_data(e: Experiment, seeds: int, networks: int, device: torch.device, budget: int) -> int:
+    """Bytes of what networks of so many seeds share: data, while they are made ready, and rows that wait."""
     images = min(seeds * e.observations, e.pool) if e.data in ("digits", "mnist") else seeds * e.observations
-    return 3 * max(images, e.observations) * e.widths[0] * _size(e) + RING_BYTES[device.type]
+    ring = min(_ring(device, budget), BLOCK_ROWS * _row(e) * networks)
+    return 3 * max(images, e.observations) * e.widths[0] * _size(e) + ring
 
 
 def _size(e: Experiment) -> int:
@@ -130,15 +143,17 @@ def parts(
     """
     e, count = experiments[0], len(experiments)
     seeds = len({one.seed for one in experiments})
-    shared, each, kept = of_data(e, min(seeds, most), device), of_network(e, seeds > 1), of_recording(e, lightly)
+    shared = of_data(e, min(seeds, most), min(count, most), device, budget)
+    each, kept = of_network(e, seeds > 1), of_recording(e, lightly)
     if device.type == "cpu":  # what is on the tape, and one recording that is made of it
         fitting = (budget - shared - kept) // (each + kept)
     else:
         fitting = min((budget - shared) // each, host // kept - 1)
     needed = shared + each + 2 * kept
-    if fitting < 1 and needed > min(budget, host) / SHARE:
+    there = min(budget, host) / SHARE
+    if fitting < 1 and needed > there:
         raise ExperimentError(
-            f"{e.name} takes about {needed / 1e6:,.0f} MB to train, and {min(budget, host) / 1e6:,.0f} MB are free: "
+            f"{e.name} takes about {needed / 1e6:,.0f} MB to train, and {there / 1e6:,.0f} MB are free: "
             "end other programs, or choose a smaller network, smaller mini-batches or fewer epochs"
         )
     number = -(-count // max(1, min(fitting, most)))

@@ -201,8 +201,12 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ExperimentError(f"there is no device {name!r}: choose cpu or cuda") from error
+    if device.type not in MOST:
+        raise ExperimentError(f"nothing is trained on {name!r}: choose cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ExperimentError("torch finds no GPU here (`labkit doctor` says more): choose cpu")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ExperimentError(f"there is no GPU {name!r}, torch finds {count} here and counts from cuda:0")
     return device
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from labkit import data, deviations, engines, graphs, memory, training
+from labkit import data, deviations, graphs, memory, training
 from labkit.dense import Stack
 from labkit.engines import SideBySide
-from labkit.experiments import Experiment, ExperimentError
+from labkit.experiments import Experiment, ExperimentError, experiment
 from labkit.recording import ARRAYS, Recording
 from labkit.shelf import Shelf
 from labkit.training import train, train_lightly, train_many
@@ -155,7 +155,7 @@ def test_a_small_budget_is_kept_and_changes_nothing(short, tmp_path, monkeypatch
     e = short.replace(epochs=1, widths=(784, 60, 10))
     many = [e.replace(seed=seed) for seed in range(6)]
     recording = memory.of_recording(e)
-    tensors = memory.of_data(e, 6, CPU) + 2 * memory.of_network(e, True)
+    tensors = memory.of_data(e, 6, 2, CPU, 2**40) + 2 * memory.of_network(e, True)
     budget = tensors + 3 * recording  # of two on the tape, and the one that is being written
     assert memory.parts(many, 64, CPU, budget, budget) == [slice(0, 2), slice(2, 4), slice(4, 6)]
     whole = train_many(many, device="cpu", progress=False)
@@ -211,6 +211,24 @@ def test_only_plain_networks_are_trained_lightly(short) -> None:
         train_lightly([short.replace(normalisation="batch")], device="cpu")
     with pytest.raises(ExperimentError, match="is no experiment"):
         train_lightly(["vanishing/relu"], device="cpu")
+
+
+@pytest.mark.parametrize(("gigabytes", "parts"), [(1, 1), (2.7, 1), (10, 1)])
+def test_a_small_gpu_trains_small_networks_together(gigabytes, parts) -> None:
+    """The rows that wait take what these networks fill, and at most a part of what is free."""
+    many = [experiment("vanishing/relu").replace(gain=0.5 + k / 20) for k in range(20)]
+    cuda, budget = torch.device("cuda"), int(gigabytes * 1e9)
+    assert len(memory.parts(many, 4096, cuda, budget, 10**12)) == parts
+    thousands = [many[0].replace(gain=1 + k / 10**5) for k in range(4096)]
+    found = memory.parts(thousands, 4096, cuda, budget, 10**12)
+    most = max(part.stop - part.start for part in found)
+    ring = min(memory.RING_BYTES["cuda"], budget // 4, memory.BLOCK_ROWS * memory._row(many[0]) * 4096)
+    assert most * memory.of_network(many[0], False) + ring <= budget
+
+
+def test_recordings_that_wait_on_the_host_leave_room_for_the_one_that_is_written(short) -> None:
+    many, one = [short] * 6, memory.of_recording(short)
+    assert memory.parts(many, 64, torch.device("cuda"), 10**12, 4 * one) == [slice(0, 3), slice(3, 6)]
 
 
 def test_what_does_not_fit_at_all_is_one_sentence(short) -> None:
@@ -322,7 +340,7 @@ class OnTheProcessor(graphs.Replays):
     """Captures as a GPU does: what runs meanwhile leaves no trace."""
 
     def __init__(self, engine: SideBySide) -> None:
-        super().__init__()
+        super().__init__(CPU)
         self.engine = engine
 
     def capture(self, launches):
@@ -341,13 +359,13 @@ def by_graphs(monkeypatch, rows: int = 40) -> list:
     made: list[OnTheProcessor] = []
     real = SideBySide.__init__
 
-    def with_graphs(self, experiments, device):
-        real(self, experiments, device)
+    def with_graphs(self, experiments, device, lightly=False):
+        real(self, experiments, device, lightly)
         self.replays = OnTheProcessor(self)
         made.append(self.replays)
 
     monkeypatch.setattr(SideBySide, "__init__", with_graphs)
-    monkeypatch.setattr(engines, "BLOCK_ROWS", rows)
+    monkeypatch.setattr(memory, "BLOCK_ROWS", rows)
     return made
 
 
@@ -361,6 +379,16 @@ def test_replayed_launches_train_the_same(short, monkeypatch, changes, rows, gra
     for ours, theirs in zip(train_many(many, device="cpu", progress=False), plain, strict=True):
         assert_same(ours, theirs, rtol=1e-9)
     assert [len(one.captured) for one in made] == [graphs_of_an_epoch]
+
+
+def test_the_first_epoch_of_a_run_that_goes_on_is_not_captured(short) -> None:
+    """A kernel that is loaded while a graph is captured breaks it."""
+    engine = SideBySide(several(short), CPU)
+    engine.replays = OnTheProcessor(engine)
+    engine.epoch(1)
+    assert not engine.replays.captured
+    engine.epoch(2)
+    assert engine.replays.captured
 
 
 def test_a_number_that_is_frozen_in_a_graph_is_seen(short, monkeypatch) -> None:

@@ -83,7 +83,7 @@ def test_what_an_interrupt_leaves_within_an_epoch_is_trained_again(short, tmp_pa
     e, path = short.replace(epochs=12), tmp_path / "x"
     with monkeypatch.context() as patched:
         patched.setattr(owner, where, interrupted)
-        patched.setattr("labkit.engines.BLOCK_ROWS", 2)
+        patched.setattr("labkit.memory.BLOCK_ROWS", 2)
         with pytest.raises(Interrupted):
             train(e, path, device="cpu", progress=False)
     left = Recording.load(path)

@@ -203,7 +203,7 @@ def test_an_interrupt_at_any_point_leaves_a_whole_recording(short, tmp_path, mon
         return real(self, *arguments)
 
     monkeypatch.setattr(owner, where, interrupted)
-    monkeypatch.setattr("labkit.engines.BLOCK_ROWS", 2)
+    monkeypatch.setattr("labkit.memory.BLOCK_ROWS", 2)
     path = tmp_path / "x.safetensors"
     with pytest.raises(Interrupted, match="what was recorded so far is in"):
         train(short, path, device="cpu", progress=False)
@@ -271,3 +271,12 @@ def test_what_is_no_experiment_and_a_gpu_that_is_not_there_are_named(short) -> N
     if not torch.cuda.is_available():
         with pytest.raises(ExperimentError, match="torch finds no GPU here"):
             train(short, device="cuda", progress=False)
+    with pytest.raises(ExperimentError, match="nothing is trained on 'mps': choose cpu or cuda"):
+        train(short, device="mps", progress=False)
+
+
+def test_a_gpu_beyond_the_last_one_is_named(short, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ExperimentError, match="there is no GPU 'cuda:2', torch finds 2 here"):
+        train(short, device="cuda:2", progress=False)

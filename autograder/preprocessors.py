@@ -6,6 +6,7 @@ and `SaveEvidenceGrades` that of SaveAutoGrades. nbgrader writes the marks, from
 
 import atexit
 import functools
+import hashlib
 import html
 import re
 from collections.abc import Iterable, Iterator
@@ -15,9 +16,10 @@ from typing import Any
 
 import nbformat.v4
 from nbgrader.preprocessors import Execute, NbGraderPreprocessor, SaveAutoGrades
+from nbgrader.utils import is_grade, is_solution
 from traitlets import Float, Integer
 
-from autograder import marking, mending, questionnaire, showing
+from autograder import marking, mending, questionnaire, results, showing
 from autograder.limits import Limits
 from autograder.marking import Task
 from autograder.outputs import Output
@@ -118,21 +120,35 @@ class GradeFromEvidence(NbGraderPreprocessor):  # type: ignore[misc]
 
 
 class SaveEvidenceGrades(SaveAutoGrades):  # type: ignore[misc]
-    """nbgrader's own step, and a flag for a person where a check broke or a submission could not be graded."""
+    """nbgrader's own step, but for the flag for a person: it is set where a check broke or a submission could not be
+    graded, and stays what it was where a person marked the very answer that was graded."""
 
     def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
         self.person = resources.get("autograder_person", set())
+        self.before: dict[str, str] = {}
+        if not _has_questions(resources):
+            return self._saved(nb, resources)
+        which = (Path(self.parent.parent.coursedir.root), *_which(resources))
+        self.before = results.load_answers(*which)
+        found = self._saved(nb, resources)
+        # only once the flags are in the gradebook: who is stopped before it marks an answer twice, and misses none
+        results.save_answers(*which, {_grade_id(cell): _digest(cell) for cell in nb.cells if _by_hand(cell)})
+        return found
+
+    def _saved(self, nb: Any, resources: Any) -> tuple[Any, Any]:
         found: tuple[Any, Any] = super().preprocess(nb, resources)
         return found
 
     def _add_score(self, cell: Any, resources: Any) -> None:
+        name = _grade_id(cell)
+        grade = self.gradebook.find_grade(name, self.notebook_id, self.assignment_id, self.student_id)
+        waited = grade.needs_manual_grade
         super()._add_score(cell, resources)
-        name = cell.metadata["nbgrader"]["grade_id"]
         if name in self.person:
-            grade = self.gradebook.find_grade(name, self.notebook_id, self.assignment_id, self.student_id)
-            # a person's mark that is already there has answered the question
             grade.needs_manual_grade = True
-            self.gradebook.db.commit()
+        elif grade.manual_score is not None and _by_hand(cell) and self.before.get(name) == _digest(cell):
+            grade.needs_manual_grade = waited
+        self.gradebook.db.commit()
 
 
 def limits_of(config: Any) -> Limits:
@@ -152,6 +168,19 @@ def limits_of(config: Any) -> Limits:
 
 def _which(resources: Any) -> tuple[str, str]:
     return (resources["nbgrader"]["assignment"], resources["nbgrader"]["student"])
+
+
+def _grade_id(cell: Any) -> str:
+    return str(cell.metadata["nbgrader"]["grade_id"])
+
+
+def _by_hand(cell: Any) -> bool:
+    """Is it an answer that a person marks?"""
+    return bool(is_grade(cell) and is_solution(cell))
+
+
+def _digest(cell: Any) -> str:
+    return hashlib.sha256(cell.source.encode(errors="surrogatepass")).hexdigest()
 
 
 def _has_questions(resources: Any) -> bool:

@@ -4,6 +4,7 @@
     <course>/results/<assignment>/outputs/<student>.json
     <course>/results/<assignment>/evidence/<student>.json     requests, replies, cells, the files' digests
     <course>/results/<assignment>/made/<student>/             files that the grader's run made and nobody handed in
+    <course>/results/<assignment>/answers/<student>.json      digests of the answers that a person marks
 
 Each appears whole or not at all, the result last; a result whose outputs or evidence are not the ones that it names is
 none.
@@ -152,6 +153,22 @@ def _replace_folder(course: Path, target: Path, source: Path, names: Sequence[st
             target.rename(Path(room) / "old")
         if names:
             os.replace(new, target)  # noqa: PTH105
+
+
+def save_answers(course: Path, assignment: str, student: str, digests: Mapping[str, str]) -> None:
+    """Note which answers a person finds in the gradebook, by grade id."""
+    path = _beside(path_of(course, assignment, student), "answers")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(digests).encode())
+
+
+def load_answers(course: Path, assignment: str, student: str) -> dict[str, str]:
+    """What was noted last; nothing when it cannot be read."""
+    try:
+        found = json.loads(_beside(path_of(course, assignment, student), "answers").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def load(course: Path, assignment: str, student: str) -> Result | None:

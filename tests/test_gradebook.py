@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import toy_lab
+from nbgrader.api import Gradebook
 from toy_lab import hand_in, solved
 
 from autograder import gradebook, grading, results, scratch
@@ -125,6 +126,33 @@ def test_does_a_clock_that_goes_back_change_nothing(course, monkeypatch):
     assert all(one.cached for one in cached)
 
 
+def test_does_an_answer_that_was_marked_wait_again_only_with_another_text(course):
+    mark(course, "ada", 1.5)
+    grade(course)
+    ada, bob = (one.cells["words"] for one in gradebook.scores(course, "toy"))
+    assert (ada.manual, ada.needs_person, bob.needs_person) == (1.5, False, True)
+    hand_in(course, "ada", solved(course, words="Another reason."))
+    for _ in range(2):  # what waits does so until somebody has looked at it
+        grade(course)
+        ada, _ = (one.cells["words"] for one in gradebook.scores(course, "toy"))
+        assert (ada.manual, ada.needs_person) == (1.5, True)
+
+
+def test_does_an_answer_wait_again_where_nobody_knows_what_was_marked(course):
+    mark(course, "ada", 1.5)
+    (course / "results/toy/answers/ada.json").write_text("[")
+    grade(course)
+    assert gradebook.scores(course, "toy")[0].cells["words"].needs_person
+
+
+def mark(course, student, points):
+    """What formgrader does when a person gives points for the answer in words."""
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
+        found = book.find_grade("words", "toy", "toy", student)
+        found.manual_score, found.needs_manual_grade = points, False
+        book.db.commit()
+
+
 def test_is_feedback_of_nobody_one_sentence(tmp_path):
     made = toy_lab.make_course(tmp_path / "course")
     with pytest.raises(GradebookError, match="nobody was graded in toy yet: run `autograder grade toy` first"):
@@ -145,8 +173,6 @@ class Half(BasePlugin):
 
 
 def test_does_a_penalty_count_that_stands_beside_the_settings(course):
-    from nbgrader.api import Gradebook
-
     (course / "half_for_late.py").write_text(PLUGIN)
     with (course / gradebook.CONFIG).open("a") as settings:
         settings.write('c.AssignLatePenalties.plugin_class = "half_for_late.Half"\n')

@@ -345,9 +345,10 @@ def report(name: str, output: Path | None, course: Path) -> None:
     Example:
       autograder report vanishing_gradients
     """
-    from autograder.report import report
+    from autograder.report import report, warning
 
     click.echo(report(course, name, output))
+    _warn(warning(course, name))
 
 
 @main.command()
@@ -362,9 +363,10 @@ def export(name: str, output: Path | None, course: Path) -> None:
     Example:
       autograder export vanishing_gradients -o points.csv
     """
-    from autograder.report import export_csv
+    from autograder.report import export_csv, warning
 
     click.echo(export_csv(course, name, output or course / "reports" / f"{name}.csv"))
+    _warn(warning(course, name))
 
 
 @main.command()
@@ -501,6 +503,12 @@ def _command(name: str) -> str:
     """By its path where the environment lies here: it may not be activated in the user's own shell."""
     script = Path(sysconfig.get_path("scripts")) / name
     return _near(script) if script.is_relative_to(Path.cwd()) else name
+
+
+def _warn(words: str) -> None:
+    """Beside what the command writes to standard output, which is a path."""
+    if words:
+        click.echo(words, err=True)
 
 
 def _cores() -> int:

@@ -51,8 +51,8 @@ class Difficulty:
     """How the class did in one question."""
 
     title: str
-    of: float
-    share: float  # of the points, mean over the class
+    of: tuple[float, ...]  # several where results were graded under different points
+    share: float  # of all points that the class could earn here
     all: int  # students with all points
     none: int
     students: int
@@ -128,6 +128,7 @@ def page(course: Path, assignment: str, found: Sequence[Result], path: Path) -> 
         most=max((result.max_score for result in found), default=0), bars=bars(found),
         difficulties=difficulties(found), unread=_unread(course, assignment, found), marked=marked,
         figures=figures(course, assignment, found), protections=protections(found),
+        outdated=outdated(assignment, found),
     )  # fmt: skip
     return text
 
@@ -145,6 +146,33 @@ def export_csv(course: Path, assignment: str, path: Path) -> Path:
                         points(result.max_score), result.status, cell(result.reason)])  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_whole(path, text.getvalue().encode())
+
+
+def warning(course: Path, assignment: str) -> str:
+    """What whoever reads the report or the table should know first, and do; mostly empty."""
+    found = _results(course.absolute(), assignment)
+    number = outdated(assignment, found)
+    words = f"{number} of {len(found)} were graded under other points: run `autograder grade {assignment}`"
+    return words if number else ""
+
+
+def outdated(assignment: str, found: Sequence[Result]) -> int:
+    """Where results differ in what their questions give: how many give something else than the questions do now."""
+    asked = [{q.name: round(q.of, 6) for q in result.questions.values()} for result in found if result.questions]
+    if all(of == asked[0] for of in asked):
+        return 0
+    now = _points_now(assignment, asked)
+    return sum(of != now for of in asked)
+
+
+def _points_now(assignment: str, asked: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of the questions that somebody was asked; what most were, where the questions are not known."""
+    try:
+        known = questionnaire.of(assignment)
+    except questionnaire.QuestionnaireError:
+        return max(asked, key=asked.count)
+    names = set().union(*asked)
+    return {name: round(question.points, 6) for name, question in known.items() if name in names}
 
 
 def cell(text: str) -> str:
@@ -244,8 +272,10 @@ def _difficulty(questions: Sequence[QuestionResult]) -> Difficulty:
     first, number = questions[0], len(questions)
     failed = Counter(v.sentence for q in questions for v in q.verdicts if v.outcome == "failed")
     usual, times = failed.most_common(1)[0] if failed else ("", 0)
-    share = sum(q.points for q in questions) / (number * first.of) if first.of else 1.0
-    return Difficulty(first.title, first.of, share, sum(q.points >= q.of for q in questions),
+    most = sum(q.of for q in questions)
+    share = sum(q.points for q in questions) / most if most else 1.0
+    of = tuple(sorted({q.of for q in questions}))
+    return Difficulty(first.title, of, share, sum(q.points >= q.of for q in questions),
                       sum(q.points <= 0 < q.of for q in questions), number, usual, times)  # fmt: skip
 
 

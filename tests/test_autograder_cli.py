@@ -205,6 +205,16 @@ def test_do_report_and_export_say_where_they_wrote(made, tmp_path):
     assert (tmp_path / "x.csv").read_text().startswith("student,recordings,score")
 
 
+@pytest.mark.parametrize("command", ["report", "export"])
+def test_do_report_and_export_say_who_was_graded_under_other_points(made, command):
+    a_result(made, "ada", "nothing")
+    asked = {"test_recordings": QuestionResult("recordings", "Both trainings", 99, 99, ())}
+    results.save(made, Result("bela", LAB, "key", "graded", asked), Outputs({}, {}))
+    shown = run(command, LAB, "--course", made)
+    assert shown.stderr == f"2 of 2 were graded under other points: run `autograder grade {LAB}`\n"
+    assert shown.stdout.count("\n") == 1
+
+
 def test_does_simulate_name_the_submissions_that_are_not_its_own(made, monkeypatch):
     (made / "submitted" / "real" / LAB).mkdir(parents=True)
     monkeypatch.setattr(classroom, "simulate", lambda *_, **__: [])

@@ -9,7 +9,7 @@ import pytest
 
 import labkit
 from autograder import gradebook, report, results
-from autograder.checks import Verdict
+from autograder.checks import Check, Question, Verdict
 from autograder.gradebook import CellScore, GradebookError, StudentScore
 from autograder.report import Curves, ReportError, bars, curves, difficulties, export_csv, short
 from autograder.results import Outputs, QuestionResult, Result
@@ -277,6 +277,34 @@ def test_do_the_columns_hold_the_best_score_of_a_large_assignment():
 def test_is_the_difficulty_of_a_question_taken_over_the_graded():
     one = difficulties([result("a", 0), result("b", 2.0), result("c", 1.0), result("d", 0, "refused")])[0]
     assert (one.share, one.all, one.none, one.students, one.usual, one.failed) == (0.5, 1, 1, 3, "It holds.", 2)
+
+
+def under_other_points(student):
+    return replace(result(student), questions={"test_recordings": question("recordings", 6.0, 6.0)})
+
+
+def test_is_a_mean_never_above_the_points_of_those_who_were_asked():
+    [one] = difficulties([replace(under_other_points("ada"), questions={"q": question("q", 1.0, 2.0)}),
+                          replace(under_other_points("bela"), questions={"q": question("q", 6.0, 6.0)})])  # fmt: skip
+    assert (one.share, one.of, one.all) == (7 / 8, (2.0, 6.0), 1)
+
+
+def test_are_those_named_who_were_graded_under_other_points_than_now(tmp_path, monkeypatch):
+    known = {name: Question(name, name, (Check(name, 2.0, "It holds.", print),))
+             for name in ("recordings", "activation_gradients", "asked of nobody")}  # fmt: skip
+    monkeypatch.setattr(report.questionnaire, "of", lambda _: known)
+    course_of(tmp_path, result("ada"), under_other_points("bela"), under_other_points("chidi"))
+    words = "2 of 3 were graded under other points: run"
+    assert report.warning(tmp_path, LAB) == f"{words} `autograder grade {LAB}`"
+    page = Page(text_of(tmp_path)).text
+    assert f"{words} autograder grade {LAB}" in page
+    assert "2 or 6" in page
+
+
+def test_are_most_right_where_nobody_knows_the_questions():
+    found = [result("ada"), result("bela"), under_other_points("chidi")]
+    assert report.outdated("another lab", found) == 1
+    assert report.outdated("another lab", found[:2]) == report.outdated("another lab", []) == 0
 
 
 def test_is_a_curve_far_from_the_class_named_and_no_other(tmp_path, recording):

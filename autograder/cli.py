@@ -328,9 +328,12 @@ def feedback(name: str, jobs: int | None, course: Path) -> None:
       autograder feedback vanishing_gradients
     """
     from autograder import grading
+    from autograder.report import marked_by_hand
 
     pages = grading.feedback(course, name, jobs=jobs or _cores())
     click.echo(f"{counted(len(pages), 'page')} in {course / 'feedback'}")
+    if (marked := marked_by_hand(course, name)) and marked.open:
+        click.echo(f"{marked.open}: their pages show 0 for these, or the points of an earlier answer")
 
 
 @main.command()

@@ -86,6 +86,14 @@ class Marked:
     essays: tuple[tuple[str, int], ...]  # grade id, and how many are to be marked
     words: Mapping[str, str]  # by student
 
+    @property
+    def open(self) -> str:
+        """How many answers wait; empty when none does."""
+        number = sum(count for _, count in self.essays)
+        be = "is" if number == 1 else "are"
+        words = f"{counted(number, 'answer')} in words {be} not marked yet ({counted(self.waiting, 'student')})"
+        return words if number else ""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -119,7 +127,7 @@ def report(course: Path, assignment: str, path: Path | None = None) -> Path:
 
 def page(course: Path, assignment: str, found: Sequence[Result], path: Path) -> str:
     """The page's text, with links that work from `path`."""
-    marked = _marked(course, assignment)
+    marked = marked_by_hand(course, assignment)
     lines = [_line(result, course, path, marked) for result in found]
     text: str = template("report.html").render(
         assignment=assignment, course=course.name, newest=_newest(course, assignment), lines=lines,
@@ -312,8 +320,8 @@ def _feedback(student: str, course: Path, path: Path) -> str:
     return quote(os.path.relpath(pages[0], path.parent)) if pages else ""
 
 
-def _marked(course: Path, assignment: str) -> Marked | None:
-    """None when there is no gradebook that can be read: the report does without."""
+def marked_by_hand(course: Path, assignment: str) -> Marked | None:
+    """None when there is no gradebook that can be read: who asks does without."""
     from autograder import gradebook
 
     try:

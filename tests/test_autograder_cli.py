@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from autograder import classroom, cli, course, grading, regrading, report, results
+from autograder import classroom, cli, course, gradebook, grading, regrading, report, results
 from autograder.checks import Verdict
 from autograder.cli import main, sentence
+from autograder.gradebook import CellScore, StudentScore
 from autograder.grading import Outcome
 from autograder.regrading import Change, Regraded
 from autograder.results import Outputs, QuestionResult, Result
@@ -213,6 +214,25 @@ def test_do_report_and_export_say_who_was_graded_under_other_points(made, comman
     shown = run(command, LAB, "--course", made)
     assert shown.stderr == f"2 of 2 were graded under other points: run `autograder grade {LAB}`\n"
     assert shown.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(("waiting", "words"), [
+    ((0, 0), ""),
+    ((0, 1), "1 answer in words is not marked yet (1 student): their pages show 0 for these"),
+    ((1, 2), "3 answers in words are not marked yet (2 students): their pages show 0 for these"),
+])  # fmt: skip
+def test_does_feedback_say_how_many_answers_are_not_marked_yet(made, monkeypatch, waiting, words):
+    def student(name, number):
+        cells = {str(k): CellScore("essay", 0, 2, None, None, k < number) for k in range(3)}
+        # what a check left to a person is no answer in words
+        return StudentScore(name, 0, 6, 0, {**cells, "test_loss": CellScore("test", 0, 2, 0, None, True)})
+
+    scores = [student(*one) for one in zip(("ada", "bela"), waiting, strict=True)]
+    monkeypatch.setattr(gradebook, "scores", lambda *_: scores)
+    monkeypatch.setattr(grading, "feedback", lambda *_, **__: [Path("a.html")] * 2)
+    first, *others = run("feedback", LAB, "--course", made).output.splitlines()
+    assert first.startswith("2 pages in ")
+    assert [line[: len(words)] for line in others] == [words] * bool(words)
 
 
 def test_does_simulate_name_the_submissions_that_are_not_its_own(made, monkeypatch):

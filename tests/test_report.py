@@ -1,6 +1,7 @@
 """The class report: is everything there, is nothing a student wrote taken for more than text?"""
 
 import csv
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -277,6 +278,12 @@ def test_do_the_columns_hold_the_best_score_of_a_large_assignment():
 def test_is_the_difficulty_of_a_question_taken_over_the_graded():
     one = difficulties([result("a", 0), result("b", 2.0), result("c", 1.0), result("d", 0, "refused")])[0]
     assert (one.share, one.all, one.none, one.students, one.usual, one.failed) == (0.5, 1, 1, 3, "It holds.", 2)
+
+
+def test_do_a_mean_and_its_sign_stay_on_one_line(tmp_path):
+    text = text_of(course_of(tmp_path, result("ada", 1.0)))
+    assert '<span class="number">50 %</span>' in text
+    assert re.search(r"\.number {[^}]*white-space: nowrap", text)
 
 
 def under_other_points(student):

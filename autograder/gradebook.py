@@ -1,9 +1,10 @@
 """The one door to nbgrader: its database, its converters, its settings. nbgrader takes seconds to import: only here.
 
-Marks are written by nbgrader itself, from notebooks that `preprocessors` filled; manual marks, comments and late
-penalties in the gradebook stay what they are.
+Marks are written by nbgrader itself, from notebooks that `preprocessors` filled; manual marks and comments in the
+gradebook stay what they are, and late penalties are nbgrader's own, computed anew where a person has marked since.
 """
 
+import logging
 import math
 import os
 import re
@@ -14,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -153,6 +155,23 @@ def recorded(course: Path, assignment: str) -> set[str]:
         return {student for (student,) in found}
 
 
+def late(course: Path, assignment: str) -> set[str]:
+    """Who handed in late or has a penalty: what is taken off follows from a score that a person may change."""
+    from nbgrader.api import SubmittedAssignment, SubmittedNotebook
+
+    with _open(course) as gradebook:
+        which = _assignment(gradebook, assignment)
+        of_class = gradebook.db.query(SubmittedAssignment.student_id).filter_by(assignment_id=which.id)
+        notebooks = of_class.join(SubmittedNotebook, SubmittedNotebook.assignment_id == SubmittedAssignment.id)
+        found = {student for (student,) in notebooks.filter(SubmittedNotebook.late_submission_penalty > 0)}
+        handed_in = of_class.add_columns(SubmittedAssignment.timestamp, SubmittedAssignment.extension)
+        return found | {
+            student
+            for student, when, extension in handed_in
+            if which.duedate and when and when > which.duedate + (extension or timedelta())
+        }
+
+
 def max_scores(course: Path, assignment: str) -> dict[str, float]:
     """The points of every graded cell, by grade id."""
     with _open(course) as gradebook:
@@ -180,12 +199,19 @@ def _assignment(gradebook: Any, assignment: str) -> Any:
 @contextmanager
 def _open(course: Path) -> Iterator[Any]:
     from nbgrader.api import Gradebook
-    from sqlalchemy.exc import SQLAlchemyError
 
     directory = _directory(course.absolute())
+    with _usable(directory), environment_on_path(), Gradebook(directory.db_url, directory.course_id) as gradebook:
+        yield gradebook
+
+
+@contextmanager
+def _usable(directory: Any) -> Iterator[None]:
+    """Within this, what the database refuses is an `UnusableError`."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
-        with environment_on_path(), Gradebook(directory.db_url, directory.course_id) as gradebook:
-            yield gradebook
+        yield
     except SQLAlchemyError as error:
         raise UnusableError(_unusable(directory.db_url, str(error).split("\n", 1)[0])) from error
 
@@ -250,6 +276,21 @@ class Writer:
         which = {"assignment_id": assignment, "student_id": student, "submitted_directory": submitted}
         with self._keeper.student():
             _convert(partial(Autograde, exporter_class=PlainExporter), self._course, self._config, **which)
+
+    def penalise(self, assignment: str, student: str) -> None:
+        """nbgrader's late penalty anew, of the score as it is now; nothing where the course has no such step."""
+        from nbformat.v4 import new_notebook
+        from nbgrader.preprocessors import AssignLatePenalties
+
+        steps = self._config.Autograde.get("autograde_preprocessors")
+        if isinstance(steps, list) and not any(AssignLatePenalties.__name__ in str(step) for step in steps):
+            return
+        directory = _directory(self._course)
+        which = {"assignment": assignment, "notebook": assignment, "student": student, "db_url": directory.db_url}
+        # it warns of everybody who is late
+        step = AssignLatePenalties(config=self._config, log=logging.Logger("penalties", logging.CRITICAL))
+        with _usable(directory), environment_on_path(), _quietly(), self._keeper.student():
+            step(new_notebook(), {"nbgrader": which})
 
 
 def feedback(course: Path, assignment: str, student: str) -> Path:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -76,14 +76,14 @@ def grade(
     plain = marking.prepare(course, assignment, limits_of(gradebook.settings(course)))
     task, instead = plain.graded_by(how), (plain,) if how == "evidence" else ()
     who = chosen(course, assignment, students)
-    known = gradebook.recorded(course, assignment)
+    known, late = gradebook.recorded(course, assignment), gradebook.late(course, assignment)
     try:
         with (
             scratch.alone(course),
             bar_over(len(who), progress) as bar,
             _class(task, instead, who, jobs, force, site, (table := RunningTable(bar)).say) as class_,
         ):
-            settled = partial(_settled, task, gradebook.Writer(course))
+            settled = partial(_settled, task, gradebook.Writer(course), late)
             found = [table.add(settled(one, marked, force or one not in known)) for one, marked in class_]
             return sorted(found, key=lambda outcome: outcome.student)
     except scratch.BusyError as error:
@@ -187,16 +187,18 @@ class RunningTable:
         return outcome
 
 
-def _settled(task: Task, writer: Writer, student: str, marked: Coming, anew: bool) -> Outcome:
+def _settled(task: Task, writer: Writer, late: Set[str], student: str, marked: Coming, anew: bool) -> Outcome:
     """A student's outcome, written down. Whatever goes wrong here stops nobody else."""
-    outcome, result = _stored(task, writer, student, marked, anew)
+    outcome, result = _stored(task, writer, late, student, marked, anew)
     if not outcome.cached:
         with contextlib.suppress(OSError):  # a full disk was said already, by what is more than a log
             logs.write(task.course, task.assignment, student, outcome.status, outcome.reason, result)
     return outcome
 
 
-def _stored(task: Task, writer: Writer, student: str, marked: Coming, anew: bool) -> tuple[Outcome, Result | None]:
+def _stored(
+    task: Task, writer: Writer, late: Set[str], student: str, marked: Coming, anew: bool
+) -> tuple[Outcome, Result | None]:
     """A student's outcome, once nbgrader has it too, and the result if there is one."""
     result: Result | None = None
     try:
@@ -204,6 +206,8 @@ def _stored(task: Task, writer: Writer, student: str, marked: Coming, anew: bool
         cached = stored and not anew and is_recorded(task, result)
         if not cached:
             record(task, writer, result, outputs)
+        elif student in late:  # a person may have marked since
+            writer.penalise(task.assignment, student)
     except (MarkerError, UnusableError) as error:
         return Outcome(student, "failed", str(error)), result
     except (SubmissionError, GradebookError) as error:

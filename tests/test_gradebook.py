@@ -172,7 +172,9 @@ class Half(BasePlugin):
 """
 
 
-def test_does_a_penalty_count_that_stands_beside_the_settings(course):
+@pytest.fixture
+def late(course):
+    """Half of ada's points are taken off."""
     (course / "half_for_late.py").write_text(PLUGIN)
     with (course / gradebook.CONFIG).open("a") as settings:
         settings.write('c.AssignLatePenalties.plugin_class = "half_for_late.Half"\n')
@@ -180,6 +182,40 @@ def test_does_a_penalty_count_that_stands_beside_the_settings(course):
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
         book.update_or_create_assignment("toy", duedate="2026-03-01 12:00:00 UTC")
     grade(course)
-    assert [student for student in ("ada", "bob") if (course / student).exists()] == ["ada"]
-    ada, bob = gradebook.scores(course, "toy")
+    return course
+
+
+def test_does_a_penalty_count_that_stands_beside_the_settings(late):
+    assert [student for student in ("ada", "bob") if (late / student).exists()] == ["ada"]
+    ada, bob = gradebook.scores(late, "toy")
     assert (ada.late_penalty, bob.late_penalty) == (ada.score / 2, 0)
+
+
+def grade_on(course):
+    """Only what changed; the penalties of ada and bob, and half of their scores."""
+    outcomes = grading.grade(course, "toy", how="evidence", jobs=1, progress=False)
+    assert all(one.cached for one in outcomes)
+    return [(one.late_penalty, one.score / 2) for one in gradebook.scores(course, "toy")]
+
+
+def test_is_a_penalty_of_the_score_that_a_person_gave_since(late, capfd):
+    mark(late, "ada", 2.0)
+    mark(late, "bob", 2.0)
+    capfd.readouterr()
+    assert grade_on(late) == [(1.0, 1.0), (0.0, 1.0)]
+    assert "late" not in capfd.readouterr().err
+
+
+def test_is_a_penalty_gone_where_more_time_was_given_since(late):
+    mark(late, "ada", 2.0)
+    assert grade_on(late)[0][0] == 1
+    with Gradebook(f"sqlite:///{late}/gradebook.db") as book:
+        book.grant_extension("toy", "ada", days=7)
+    assert grade_on(late)[0][0] == 0
+
+
+def test_is_no_penalty_computed_where_the_course_has_no_such_step(late):
+    with (late / gradebook.CONFIG).open("a") as settings:
+        settings.write("c.Autograde.autograde_preprocessors = c.Autograde.autograde_preprocessors[:-2]\n")
+    mark(late, "ada", 2.0)
+    assert grade_on(late)[0] == (0.0, 1.0)

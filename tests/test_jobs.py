@@ -409,6 +409,18 @@ def test_while_slurm_is_silent_the_folder_alone_speaks(tmp_path, without_a_clust
     assert job.resume(minutes=9).asked.slurm == "12"
 
 
+@pytest.mark.parametrize("squeue", ["/bin/sleep 9", None], ids=["a controller that is slow", "no squeue"])
+def test_a_job_that_slurm_took_keeps_its_folder_where_nothing_is_said_of_it(
+    tmp_path, without_a_cluster, monkeypatch, squeue: str | None
+) -> None:
+    monkeypatch.setattr(scheduler, "PATIENCE", 0.5)
+    program(without_a_cluster, "sbatch", "echo 12")
+    if squeue:
+        program(without_a_cluster, "squeue", f"exec {squeue}")
+    job = submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
+    assert open_job(job.folder.path).asked.slurm == "12"
+
+
 def test_a_job_that_never_got_a_number_is_told_and_can_be_submitted(tmp_path, without_a_cluster) -> None:
     """The kernel was ended between the folder and sbatch."""
     program(without_a_cluster, "sbatch", "echo 12")

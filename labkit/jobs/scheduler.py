@@ -90,7 +90,10 @@ def _for_ever(number: str) -> str:
     """Why a job would wait until somebody changes it; Slurm says so once it has looked at it, in a second or two."""
     end = time.monotonic() + LOOK
     while time.monotonic() < end:
-        said, _, reason = _queued(number) or ("", "", "")
+        try:
+            said, _, reason = _queued(number) or ("", "", "")
+        except NoAnswer:  # the job is queued all the same
+            return ""
         if said != "PENDING" or reason in _NEVER:
             return _NEVER.get(reason, "")
         time.sleep(0.2)  # its first reason is often another

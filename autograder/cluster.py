@@ -213,18 +213,21 @@ class _Class:
         def look(student: str) -> Coming | None:
             try:
                 submission.check_name(student)
-            except SubmissionError as error:
+                found = (marking.known_result(one, student, one.submitted(student)) for one in known)
+                return next((Stored(self._task, one) for one in found if one is not None), None)
+            except (SubmissionError, OSError) as error:  # a file that cannot be read is nobody else's loss
                 return Lost(error)
-            found = (marking.known_result(one, student, one.submitted(student)) for one in known)
-            return next((Stored(self._task, one) for one in found if one is not None), None)
 
         with ThreadPoolExecutor(READERS) as pool:
             found = zip(students, pool.map(look, students), strict=True)
             return {student: coming for student, coming in found if coming is not None}
 
-    def _read(self, student: str) -> Done | None:
+    def _read(self, student: str) -> Done | Lost | None:
         """What a node said to have stored; where that does not hold after a while, it is left to be marked again."""
-        stored = marking.stored_result(self._task, student, self._task.submitted(student))
+        try:
+            stored = marking.stored_result(self._task, student, self._task.submitted(student))
+        except OSError as error:
+            return Lost(error)
         if stored is not None:
             return Done(stored)
         if time.monotonic() - self._unread.setdefault(student, time.monotonic()) > GRACE:

@@ -15,7 +15,7 @@ import paused_lab
 import pytest
 from click.testing import CliRunner
 
-from autograder import chunks, cli, cluster, grading, marking, node, results, scratch
+from autograder import chunks, cli, cluster, grading, marking, node, results, scratch, submission
 from autograder.chunks import Array, Order, Process, RunFolder
 from autograder.grading import GradingError
 from labkit.jobs import JobError, batch, scheduler, site
@@ -440,6 +440,38 @@ def test_has_a_submission_whose_result_is_damaged_every_time_none(slurm, task, r
     assert marks({name: one for name, one in found.items() if name != "s04"}) == {
         name: score for name, score in SCORES.items() if name != "s04"
     }
+
+
+@pytest.fixture
+def cannot_be_read(monkeypatch):
+    """From when it is called, files of the submission of s04 cannot be read: root may read whatever a mode forbids."""
+    read = submission._read
+
+    def refused(path: Path, *more: object) -> bytes:
+        if "s04" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *more)
+
+    return lambda: monkeypatch.setattr(submission, "_read", refused)
+
+
+@pytest.mark.parametrize("when", ["graded before", "while it is marked"])
+def test_is_a_submission_that_cannot_be_read_lost_and_nothing_else(slurm, task, cannot_be_read, when) -> None:
+    def work(run, order, array, index):
+        node.work(run, order, array, index)
+        if index == len(array.chunks) - 1:
+            cannot_be_read()
+
+    if when == "graded before":
+        came(task)
+        cannot_be_read()
+    else:
+        slurm.instead[0] = work
+    found = came(task)
+    with pytest.raises(PermissionError):
+        found.pop("s04").result()
+    assert marks(found) == {name: score for name, score in SCORES.items() if name != "s04"}
+    assert len(slurm.scripts) == 1
 
 
 def test_are_jobs_that_were_cancelled_told_from_those_that_failed(slurm, task) -> None:

@@ -27,7 +27,7 @@ class Band:
     median: Floats  # (...,) in the figure's own shape
     low: Floats  # (...,) 2.5 % of the runs are below
     high: Floats  # (...,) 2.5 % of the runs are above
-    runs: int  # R
+    runs: int  # R, those that have the figure
 
     def __str__(self) -> str:
         if self.median.ndim == 0:
@@ -48,10 +48,21 @@ def band(values: Sequence[Any]) -> Band:
     if rows.size == 0:
         raise ExperimentError("no runs: train the experiment with some seeds first")
     outside = (100 - COVERED) / 2
+    low, median, high = _percentiles(rows, [outside, 50, 100 - outside])
+    there = ~np.isnan(rows).reshape(len(rows), -1).all(axis=1)
+    return Band(median, low, high, int(there.sum()))
+
+
+def _percentiles(rows: Floats, percents: Sequence[float]) -> Floats:
+    """`np.nanpercentile` over the runs, which makes NaN of what lies beside an infinite figure: infinite here."""
     with warnings.catch_warnings():  # a figure that no run has is NaN, and no news
         warnings.simplefilter("ignore", RuntimeWarning)
-        low, median, high = np.nanpercentile(rows, [outside, 50, 100 - outside], axis=0)
-    return Band(median, low, high, len(rows))
+        below = np.nanpercentile(rows, percents, axis=0, method="lower")
+        above = np.nanpercentile(rows, percents, axis=0, method="higher")
+        between = np.nanpercentile(rows, percents, axis=0)
+        finite = np.isfinite(below) & np.isfinite(above)
+        found: Floats = np.where(below == above, below, np.where(finite, between, below + above))
+    return found
 
 
 def over(recordings: Sequence[Recording], figure: Callable[[Recording], Any]) -> Band:

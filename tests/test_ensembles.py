@@ -1,11 +1,15 @@
 """Do bands over seeds say where the runs lie?"""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from labkit import ensembles
 from labkit.experiments import Experiment, ExperimentError
 from labkit.training import train
+
+INF = float("inf")
 
 
 def test_a_band_is_median_and_percentiles() -> None:
@@ -18,7 +22,36 @@ def test_a_band_is_median_and_percentiles() -> None:
 
 
 def test_a_run_that_broke_down_stays_out() -> None:
-    assert float(ensembles.band([1.0, 2.0, np.nan, 3.0]).median) == 2.0
+    found = ensembles.band([1.0, 2.0, np.nan, 3.0])
+    assert (float(found.median), found.runs) == (2.0, 3)
+    assert ensembles.band([[np.nan, 1.0], [np.nan, np.nan]]).runs == 1  # one of its layers has a figure
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, INF, INF, INF], (INF, INF, INF)),
+        ([1.0, 2.0, 3.0, INF], (1.075, 2.5, INF)),
+        ([1.0, 2.0, INF], (1.05, 2.0, INF)),
+        ([1.0, 2.0, INF, INF], (1.075, INF, INF)),
+        ([-INF, 1.0, 2.0, np.nan], (-INF, 1.0, 1.95)),
+        ([INF], (INF, INF, INF)),
+        ([np.nan, np.nan], (np.nan, np.nan, np.nan)),
+    ],
+)
+def test_beside_an_infinite_figure_the_band_is_infinite(values: list[float], expected: tuple[float, ...]) -> None:
+    found = ensembles.band(values)
+    np.testing.assert_allclose([found.low, found.median, found.high], expected)
+
+
+@pytest.mark.parametrize("runs", [1, 2, 3, 20, 41])
+def test_of_finite_figures_it_is_numpys(runs: int) -> None:
+    values = np.random.RandomState(runs).lognormal(0, 9, (runs, 300))
+    values[1:, :100][np.random.RandomState(1).rand(runs - 1, 100) < 0.3] = np.nan
+    found = ensembles.band(values)
+    np.testing.assert_array_equal(
+        [found.low, found.median, found.high], np.nanpercentile(values, [2.5, 50, 97.5], axis=0)
+    )
 
 
 def test_seeds_change_the_seed_alone() -> None:
@@ -45,3 +78,14 @@ def test_sizes_of_recordings(short) -> None:
     assert [ensembles.last_over_first(r) for r in runs] == pytest.approx(ratios, rel=1e-6)
     whole = runs[0].gradient[:, :, 1].mean(axis=0)
     np.testing.assert_allclose(ensembles.sizes_over_training(runs[0]), whole, rtol=1e-5)
+
+
+def test_iterations_that_are_not_finite_stay_out_of_a_size(short) -> None:
+    run = train(short.replace(epochs=1), device="cpu", progress=False)
+    gradient = run.gradient.copy()
+    gradient[0, 0, 1], gradient[1, 1, 1] = INF, np.nan
+    sizes = gradient[:, :, 1].astype(np.float64)
+    expected = [layer[np.isfinite(layer)].mean() for layer in sizes.T]
+    found = ensembles.sizes_over_training(replace(run, gradient=gradient))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert np.isfinite(found).all()

@@ -231,6 +231,11 @@ def test_no_rule_holds_for_what_is_no_number(rule: rules.Rule) -> None:
     assert judge(claim_of([float("nan")] * FEWEST, rule), {}).verdict == "no"
 
 
+def test_a_run_without_the_figure_is_no_ground_for_a_verdict() -> None:
+    row = judge(claim_of([1.0, float("nan")] * (FEWEST - 1), rules.holds(1)), {})
+    assert row.verdict == f"too few seeds to say ({FEWEST - 1} of {FEWEST})"
+
+
 def test_the_ends_of_a_band_have_as_many_digits_as_its_median() -> None:
     assert rules.shown(band([0.99412, 0.99431, 0.99464])) == "0.9943 (0.9941 to 0.9946)"
     assert rules.shown(band([2.30116])) == "2.301 (one run)"

@@ -56,7 +56,7 @@ def judge(claim: Claim, runs: Runs) -> Row:
     except TooLittle as reason:
         return Row(claim, "", str(reason))
     found = band(values)
-    if found.runs < claim.rule.fewest:
+    if 0 < found.runs < claim.rule.fewest:  # where none has the figure, no rule holds
         return Row(claim, shown(found), f"too few seeds to say ({found.runs} of {claim.rule.fewest})")
     if claim.rule.test(found, runs):
         return Row(claim, shown(found), "yes")

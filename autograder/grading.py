@@ -98,11 +98,8 @@ def feedback(course: Path, assignment: str, *, jobs: int = 2, progress: bool = T
     if not graded:
         raise GradebookError(f"nobody was graded in {assignment} yet: run `autograder grade {assignment}` first")
     pages, troubles = [], []
-    with (
-        contextlib.closing(Pages()) as writers,
-        ThreadPoolExecutor(max(1, jobs)) as pool,
-        bar_over(len(graded), progress, "feedback") as bar,
-    ):
+    writers = Pages()
+    with bar_over(len(graded), progress, "feedback") as bar, _threads(max(1, jobs), writers) as pool:
         for written in [pool.submit(writers.feedback, course, assignment, student) for student in graded]:
             try:
                 pages.append(written.result())
@@ -141,12 +138,19 @@ def _class(
         return
     jobs = max(1, min(jobs or 2, len(students)))
     marks = open_markers(task, jobs)
+    with _threads(jobs, marks) as pool:
+        yield iter([(one, pool.submit(_mark, task, instead, one, marks, force)) for one in students])
+
+
+@contextlib.contextmanager
+def _threads(jobs: int, asked: Markers | Pages) -> Iterator[ThreadPoolExecutor]:
+    """Threads that wait for what is asked; where we leave early, that ends, and what has not begun never begins."""
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="grading")
     try:
-        yield iter([(one, pool.submit(_mark, task, instead, one, marks, force)) for one in students])
+        yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        marks.close()
+        asked.close()
         pool.shutdown(wait=True)
 
 

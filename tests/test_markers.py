@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from dataclasses import asdict, replace
 
 import pytest
@@ -137,3 +138,36 @@ def test_is_a_page_that_cannot_be_written_named_once_the_others_are(course):
     with pytest.raises(GradebookError, match=r"1 were not: nbgrader stopped at ada: "):
         grading.feedback(course, "toy", progress=False)
     assert (course / "feedback" / "bob" / "toy" / "toy.html").is_file()
+
+
+SLOW = """
+import os, pathlib, time
+with pathlib.Path(__file__).with_name("begun").open("a") as file:
+    file.write(f"{os.getpid()}\\n")
+time.sleep(5)
+pathlib.Path(__file__).with_name("ended").touch()
+"""
+
+
+def test_does_an_interrupt_end_the_pages_that_are_begun_and_begin_no_others(tmp_path, monkeypatch):
+    (tmp_path / "nbgrader_config.py").write_text(SLOW)  # read for every page
+    monkeypatch.setattr(gradebook, "recorded", lambda *_: {f"s{k}" for k in range(6)})
+    monkeypatch.setattr(gradebook, "autograded", lambda *_: tmp_path / "nbgrader_config.py")
+    begun = tmp_path / "begun"
+
+    def interrupts():
+        while not begun.exists() or len(begun.read_text().split()) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # also in a shell's background
+    threading.Thread(target=interrupts, daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            grading.feedback(tmp_path, "toy", jobs=2, progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not (tmp_path / "ended").exists()
+    for process in map(int, begun.read_text().split()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)

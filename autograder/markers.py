@@ -33,6 +33,7 @@ from autograder.results import Outputs, Result
 from autograder.workers import Nursery, open_workers
 
 PATIENCE = 10.0  # seconds that an idle marker may take to end
+STOPPED = "the grading was stopped"
 
 Marked = tuple[Result, Outputs, bool]  # the last one: was it there already?
 
@@ -78,14 +79,18 @@ class Warm:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._nursery: Nursery | None = None
+        self._closed = False
 
     def __call__(self) -> Nursery:
         with self._lock:
+            if self._closed:
+                raise MarkerError(STOPPED)
             self._nursery = self._nursery or open_workers()
             return self._nursery
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             if self._nursery is not None:
                 self._nursery.close()
 
@@ -117,7 +122,7 @@ class Processes:
         """A process for as long as it takes; one that is gone is not given to the next."""
         with self._lock:
             if self._closed:
-                raise MarkerError("the grading was stopped")
+                raise MarkerError(STOPPED)
             if not self._idle:
                 self._idle.append(_Process())
                 self._all.append(self._idle[-1])

@@ -87,6 +87,14 @@ def test_does_nobody_mark_by_other_checks_than_the_grading(task):
     markers.close()
 
 
+def test_does_what_was_closed_before_the_first_notebook_run_none(course, task, monkeypatch):
+    monkeypatch.setattr("autograder.markers.open_workers", lambda: pytest.fail("a warm parent was started"))
+    here = open_markers(task, 1)
+    here.close()
+    with pytest.raises(MarkerError, match="the grading was stopped"):
+        here.mark("ada")
+
+
 @pytest.mark.slow
 def test_do_markers_end_with_their_grading_also_in_the_middle(course, task):
     hand_in(course, "slow", solved(course, number="import time; time.sleep(600)"))

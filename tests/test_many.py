@@ -236,6 +236,13 @@ def test_what_does_not_fit_at_all_is_one_sentence(short) -> None:
         memory.parts([short], 64, CPU, 1000, 1000)
 
 
+@pytest.mark.parametrize(("recordings", "at_once"), [(2, 1), (3, 2), (4, 3)])
+def test_beside_a_gpu_the_recording_that_is_being_written_has_its_room(short, recordings: int, at_once: int) -> None:
+    many = [short.replace(seed=seed) for seed in range(6)]
+    found = memory.parts(many, 64, torch.device("cuda"), 2**40, recordings * memory.of_recording(short))
+    assert {part.stop - part.start for part in found} == {at_once}
+
+
 @pytest.mark.parametrize(("limit", "left"), [("max", None), ("5000", 5000 - 3000 + 1000)])
 def test_a_jobs_limit_counts(tmp_path, limit, left) -> None:
     """Of the control group; files that the kernel keeps in memory are no use of it."""

@@ -19,7 +19,7 @@ from autograder.checks import Failed, Question, check
 from autograder.evidence import Evidence
 from autograder.marking import NotedEvidence
 from autograder.regrading import Change, NotAsked, StoredReplies, regrade
-from autograder.results import Exchange, Kept
+from autograder.results import Exchange, Kept, QuestionResult
 
 LATE = """
 from nbgrader.plugins import LateSubmissionPlugin
@@ -207,6 +207,12 @@ def test_does_a_question_that_asks_something_new_keep_its_mark(course, monkeypat
     # and grading will execute it
     task = marking.prepare(course, "toy")
     assert marking.stored_result(task, "off-by-one", task.submitted("off-by-one")) is None
+
+
+@pytest.mark.parametrize(("of", "points"), [(2.0, 2.0), (3.0, 2.5), (4.0, 2.5)])
+def test_is_a_mark_that_is_kept_never_above_what_the_question_gives_now(of, points):
+    before = QuestionResult("double", "Twice", 2.5, 3.0, ())
+    assert regrading._kept_mark(before, of) == QuestionResult("double", "Twice", points, of, ())
 
 
 @pytest.mark.slow

@@ -227,6 +227,17 @@ def test_is_it_said_how_a_process_ended(nursery, place, source, words):
     assert set(found.outputs) == {"c0"}
 
 
+@pytest.mark.parametrize(("source", "expected"), [
+    ("import time\nwhile time.process_time() < started + 1: pass", []),
+    ("import time\ntime.sleep(9)", ["error"]),
+], ids=["computes", "waits"])  # fmt: skip
+def test_does_wall_time_end_what_waits_and_never_what_computes(nursery, place, source, expected):
+    """The wall is over long before the processor time, as on a machine that gives it but a share."""
+    limits = Limits(cell_seconds=5, patience=0.05)
+    found = run(nursery, place, "import time\nstarted = time.process_time()", source, limits=limits)
+    assert kinds(found, "c1") == expected
+
+
 def test_is_a_cell_that_ends_the_process_left_out_the_next_time(nursery, place):
     places = []
 

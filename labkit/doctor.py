@@ -209,9 +209,13 @@ def _mode(path: Path) -> int:
 
 
 def _home(home: Path) -> Finding:
-    closed = not _mode(home) & 0o077
+    try:
+        mode = _mode(home)
+    except OSError as error:
+        advice = f"Jupyter keeps its files there: mkdir -p {home}, or set HOME to a folder of yours"
+        return Finding("home", False, f"{home}: {error.strerror}", advice)
     advice = f"others on this machine may read your work: chmod 700 {home}"
-    return note("home", closed, f"{home} has {_mode(home):04o}", advice)
+    return note("home", not mode & 0o077, f"{home} has {mode:04o}", advice)
 
 
 def _course(course: Path) -> list[Finding]:

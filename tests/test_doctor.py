@@ -288,6 +288,15 @@ def test_a_home_that_others_can_read_is_a_note(tmp_path: Path, mode: int, fine: 
     tmp_path.chmod(0o700)
 
 
+def test_a_home_that_is_not_there_is_told_beside_all_else(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "gone"))
+    found = by_name(doctor.folders())
+    assert found["home"].breaks
+    assert "gone: No such file or directory" in found["home"].found
+    assert f"mkdir -p {tmp_path / 'gone'}, or set HOME" in found["home"].advice
+    assert "exchange" in found
+
+
 @pytest.mark.parametrize(("mode", "fine"), [(0o777, True), (0o755, False), (None, False)])
 def test_an_exchange_that_students_cannot_use_is_a_note(tmp_path, monkeypatch, mode: int | None, fine: bool) -> None:
     path = tmp_path / "exchange"

@@ -17,7 +17,7 @@
 # - Answers in words are read by a person. Write full sentences; a figure or a number from *your* run is worth more
 #   than a general remark.
 # - Your id decides your sample of images, your initial weights and the order of your mini-batches.
-# - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`).
+# - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`, `answers.json`).
 #
 # All trainings together take about half a minute.
 
@@ -775,4 +775,5 @@ autograder.check("remedy_list")
 #
 # Restart the kernel, run all cells, and look through the checks once more. Save the notebook. Hand in this folder:
 # the notebook with `sigmoid`, `relu`, `leaky_relu`, `relu_sgd`, `sigmoid_sgd` and `sigmoid_adam` (each
-# `.safetensors`).
+# `.safetensors`), and
+# `answers.json`, in which the checks noted what they saw.

@@ -15,7 +15,7 @@
 # - Answers in words are read by a person. Write full sentences; a figure or a number from *your* run is worth more
 #   than a general remark.
 # - Your id decides your sample of images, your initial weights and the order of your mini-batches.
-# - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`).
+# - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`, `answers.json`).
 #
 # All trainings together take about half a minute.
 
@@ -648,4 +648,5 @@ plots.gradient_sizes(conv)
 #
 # Restart the kernel, run all cells, and look through the checks once more. Save the notebook. Hand in this folder:
 # the notebook with `half`, `one`, `two`, `loud`, `clipped`, `mended`, `linear`, `linear_clipped`, `stuck` and `conv`
-# (each `.safetensors`).
+# (each `.safetensors`), and
+# `answers.json`, in which the checks noted what they saw.

@@ -17,8 +17,8 @@
 #   than a general remark.
 # - Your id decides your points, your initial weights and the order of your mini-batches. Your figures are therefore
 #   your own, and nobody else's fit into your hand-in.
-# - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`). Leave them where they
-#   are.
+# - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`, `answers.json`). Leave
+#   them where they are.
 #
 # All trainings together take about half a minute.
 
@@ -687,4 +687,5 @@ plots.gradient_statistics([sigmoid_glorot, tanh_glorot, relu_glorot], source="fi
 #
 # Restart the kernel, run all cells, and look through the checks once more. Save the notebook. Hand in this folder:
 # the notebook with `one_relu`, `one_sigmoid`, `three_sigmoid`, `own`, `sigmoid`, `tanh`, `relu`, `sigmoid_glorot`, `tanh_glorot` and `relu_glorot` (each
-# `.safetensors`).
+# `.safetensors`), and
+# `answers.json`, in which the checks noted what they saw.

@@ -16,7 +16,7 @@
 # - Answers in words are read by a person. Write full sentences; a figure or a number from *your* run is worth more
 #   than a general remark.
 # - Your id decides your sequences, your initial weights and the order of your mini-batches.
-# - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`).
+# - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`, `answers.json`).
 #
 # All trainings together take less than half a minute.
 
@@ -457,4 +457,5 @@ autograder.check("clipped_recurrence")
 # ## Hand in
 #
 # Restart the kernel, run all cells, and look through the checks once more. Save the notebook. Hand in this folder:
-# the notebook with `rnn`, `lstm`, `gru`, `loud` and `clipped` (each `.safetensors`).
+# the notebook with `rnn`, `lstm`, `gru`, `loud` and `clipped` (each `.safetensors`), and
+# `answers.json`, in which the checks noted what they saw.

@@ -16,7 +16,7 @@
 # - Answers in words are read by a person. Write full sentences; a figure or a number from *your* maps is worth more
 #   than a general remark.
 # - Your id decides your images, your initial weights and the order of your mini-batches, in every network of a map.
-# - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`).
+# - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`, `answers.json`).
 #
 # The maps take some minutes together, on a laptop. They are kept row by row: stopped in the middle, they go on where
 # they were.
@@ -331,7 +331,8 @@ autograder.check("agreement")
 # ## Hand in
 #
 # Restart the kernel, run all cells, and look through the checks once more: the maps are read from their files. Save the
-# notebook. Hand in this folder: the notebook with `map_tanh`, `map_relu` and `map_sigmoid` (each `.safetensors`).
+# notebook. Hand in this folder: the notebook with `map_tanh`, `map_relu` and `map_sigmoid` (each `.safetensors`), and
+# `answers.json`, in which the checks noted what they saw.
 #
 # A finer map, with ten times as many networks, takes a GPU a few minutes: `labkit.trainability("tanh", student,
 # "fine", backend="auto")`, on a cluster with Slurm a job for each depth. It is not asked for.

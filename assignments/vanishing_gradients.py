@@ -15,8 +15,8 @@
 #   than a general remark.
 # - Your id decides your sample of images, your initial weights and the order of your mini-batches. Your figures are
 #   therefore your own, and nobody else's fit into your hand-in.
-# - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`, `workspace.json`).
-#   Leave them where they are.
+# - What you hand in is this notebook and the files that it saves beside it (`*.safetensors`, `workspace.json`,
+#   `answers.json`). Leave them where they are.
 #
 # All trainings together take about half a minute.
 
@@ -564,5 +564,5 @@ plots.growth(relu)
 # ## Hand in
 #
 # Restart the kernel, run all cells, and look through the checks once more. Save the notebook. Hand in this folder:
-# the notebook with `own`, `relu`, `sigmoid`, `exploding`, `clipped`, `float32` and `float64` (each `.safetensors`) and
-# `workspace.json`.
+# the notebook with `own`, `relu`, `sigmoid`, `exploding`, `clipped`, `float32` and `float64` (each `.safetensors`),
+# `workspace.json` and `answers.json`, in which the checks noted what they saw.

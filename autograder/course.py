@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autograder import mending, questionnaire
 from autograder.authoring import CONFIG, build, notebook_of, rendered, sources, write_if_other
 from autograder.gradebook import environment_on_path, first_cause, settings
 
@@ -78,8 +79,10 @@ def release(course: Path, assignment: str) -> Path:
     course = course.absolute()
     notebook = build(_source(course, assignment))
     _check_beside(notebook)
+    config = settings(course)  # it may register questions
+    _check_points(assignment, notebook)
     with tempfile.TemporaryDirectory(prefix=".release-", dir=course) as scratch:
-        _generate(course, assignment, Path(scratch).name)
+        _generate(course, assignment, config, Path(scratch).name)
         made = Path(scratch) / assignment
         _check_released(made, notebook)
         return _swap(made, course / "release" / assignment)
@@ -161,6 +164,16 @@ def _check_beside(notebook: Path) -> None:
             )
 
 
+def _check_points(assignment: str, notebook: Path) -> None:
+    """Before nbgrader's gradebook learns them: do the test cells agree with their checks, where there are any?"""
+    if assignment not in questionnaire.assignments():
+        return
+    try:
+        questionnaire.behind(assignment, mending.points_of(mending.read(notebook.read_bytes())))
+    except questionnaire.QuestionnaireError as error:
+        raise CourseError(str(error)) from error
+
+
 def _files(folder: Path) -> list[Path]:
     """The files of a folder, relative to it."""
     return [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -170,14 +183,13 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def _generate(course: Path, assignment: str, folder: str) -> None:
+def _generate(course: Path, assignment: str, config: Any, folder: str) -> None:
     """`nbgrader generate_assignment` in this process, into a folder of its own."""
     # here and not above: they take seconds to import
     from nbgrader.converters import GenerateAssignment
     from nbgrader.coursedir import CourseDirectory
     from nbgrader.utils import capture_log
 
-    config = settings(course)
     directory = CourseDirectory(config=config, root=str(course), assignment_id=assignment, release_directory=folder)
     with environment_on_path():
         result = capture_log(GenerateAssignment(coursedir=directory, config=config))

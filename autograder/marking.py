@@ -8,7 +8,6 @@ import functools
 import hashlib
 import hmac
 import json
-import math
 import secrets
 import tempfile
 import time
@@ -116,8 +115,7 @@ def prepare(course: Path, assignment: str, limits: Limits | None = None) -> Task
     course = course.absolute()
     content = _released(course, assignment)
     released = mending.read(content)
-    tests = {mending.grade_id(cell): cell for cell in released["cells"] if mending.is_test(cell)}
-    points = {name: float(cell["metadata"]["nbgrader"].get("points", math.nan)) for name, cell in tests.items()}
+    points = mending.points_of(released)
     questions = _questions(assignment, points)
     limits, secret = limits or Limits(), _secret(course)
     of_task = json.dumps([_code(), repr(limits), assignment, sorted(points.items())]).encode()
@@ -150,20 +148,14 @@ def _released(course: Path, assignment: str) -> bytes:
 
 
 def _questions(assignment: str, points: Mapping[str, float]) -> dict[str, Question]:
-    """The question behind each test cell; a test cell and its checks agree on the points."""
     try:
-        known = questionnaire.of(assignment)
+        questionnaire.of(assignment)
     except questionnaire.QuestionnaireError as error:
         raise GradingError(f"{error}; `nbgrader autograde` grades a notebook that holds its own tests") from error
-    found = {}
-    for name, of in points.items():
-        question = known.get(name.removeprefix("test_"))
-        if question is None:
-            raise GradingError(f"the test cell {name} asks no known question: choose from {', '.join(sorted(known))}")
-        if not math.isclose(question.points, of, abs_tol=1e-9):
-            raise GradingError(f"the test cell {name} has {of:g} points, its checks {question.points:g}: make it one")
-        found[name] = question
-    return found
+    try:
+        return questionnaire.behind(assignment, points)
+    except questionnaire.QuestionnaireError as error:
+        raise GradingError(str(error)) from error
 
 
 def _secret(course: Path) -> bytes:

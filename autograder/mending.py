@@ -8,6 +8,7 @@ functions over a notebook's JSON; the same submission is always mended alike.
 import copy
 import difflib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -129,6 +130,12 @@ def _flag(cell: Cell, name: str) -> bool:
 def is_test(cell: Cell) -> bool:
     """Is it a cell whose marks come from checks?"""
     return bool(grade_id(cell)) and cell["cell_type"] == "code" and _flag(cell, "grade") and not _flag(cell, "solution")
+
+
+def points_of(notebook: Notebook) -> dict[str, float]:
+    """The points of each test cell, by its grade id."""
+    tests = [cell for cell in notebook["cells"] if is_test(cell)]
+    return {grade_id(cell): float(cell["metadata"]["nbgrader"].get("points", math.nan)) for cell in tests}
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Where a question is found by its name: the modules of autograder/questions, and what a course registers."""
 
 import difflib
+import math
 import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
@@ -16,7 +17,7 @@ _REGISTERED: dict[str, Mapping[str, Question]] = {}
 
 
 class QuestionnaireError(LookupError):
-    """There are no such questions; the message lists those there are."""
+    """There are no such questions, or they give other points; the message says which there are."""
 
 
 def register(assignment: str, asked: Mapping[str, Question]) -> None:
@@ -39,6 +40,29 @@ def of(assignment: str) -> Mapping[str, Question]:
         raise QuestionnaireError(f"no questions are known for the assignment {assignment!r}: choose from {known}")
     found: Mapping[str, Question] = import_module(f"{questions.__name__}.{assignment}").QUESTIONS
     return found
+
+
+def behind(assignment: str, points: Mapping[str, float]) -> dict[str, Question]:
+    """The question behind each test cell; a test cell and its checks agree on the points."""
+    known = of(assignment)
+    found = {}
+    for name, cell in points.items():
+        question = known.get(name.removeprefix("test_"))
+        if question is None:
+            choice = ", ".join(sorted(known))
+            raise QuestionnaireError(f"the test cell {name} asks no known question: choose from {choice}")
+        if not math.isclose(question.points, cell, abs_tol=1e-9):
+            raise QuestionnaireError(
+                f"the test cell {name} has {cell:g} point{'s' * (cell != 1)}, its checks have {question.points:g}: "
+                f"change points= in {assignment}.py or the checks' points in {_where(assignment)} so that they agree"
+            )
+        found[name] = question
+    return found
+
+
+def _where(assignment: str) -> str:
+    registered = assignment in _REGISTERED
+    return "the questions that the course registers" if registered else f"autograder/questions/{assignment}.py"
 
 
 def recordings(assignment: str, student: str) -> Mapping[str, Asked]:

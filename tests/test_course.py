@@ -189,6 +189,14 @@ def damaged_gradebook(course):
     (course / "gradebook.db").write_text("no database" * 100)
 
 
+def other_points(course):
+    (course / "vanishing_gradients.py").write_text('# %% test="numerical_bias" points=3\n')
+
+
+def unknown_question(course):
+    (course / "vanishing_gradients.py").write_text('# %% test="analytical" points=1\n')
+
+
 UNRELEASED = [
     (no_course, "lab", ["no course", "autograder init"]),
     (lambda course: None, "lap", ["no assignment lap", "there are: lab"]),
@@ -196,13 +204,18 @@ UNRELEASED = [
     (wrong_source, "lab", ["no magics"]),
     (solutions_kept, "lab", ["double", "ClearSolutions"]),
     (damaged_gradebook, "lab", ["could not release lab", "not a database"]),
-]
+    (other_points, "vanishing_gradients", [
+        "the test cell test_numerical_bias has 3 points, its checks have 1: change points= in vanishing_gradients.py",
+        "or the checks' points in autograder/questions/vanishing_gradients.py so that they agree",
+    ]),
+    (unknown_question, "vanishing_gradients", ["test_analytical asks no known question", "numerical_bias"]),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("spoil", "name", "words"), UNRELEASED)
 def test_a_release_that_cannot_be_made_leaves_the_one_before(course, spoil, name, words):
     """Does a failed release say why in one sentence, with the folder for students as it was?"""
-    before = course / "release" / "lab" / "lab.ipynb"
+    before = course / "release" / name / f"{name}.ipynb"
     before.parent.mkdir(parents=True)
     before.write_text("the release before")
     spoil(course)

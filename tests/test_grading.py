@@ -314,7 +314,7 @@ def test_are_points_that_differ_between_cell_and_checks_refused(course, tmp_path
     shutil.copytree(course / "release", tmp_path / "release")
     path = tmp_path / "release/toy/toy.ipynb"
     path.write_text(path.read_text().replace('"points": 3', '"points": 4'))
-    with pytest.raises(GradingError, match="4 points, its checks 3"):
+    with pytest.raises(GradingError, match="test_double has 4 points, its checks have 3: change points="):
         marking.prepare(tmp_path, "toy")
 
 

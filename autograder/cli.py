@@ -253,6 +253,7 @@ def grade(
     if profile and backend == "local":
         raise click.UsageError("--profile says what a cluster is asked for: say --backend slurm, too")
     from autograder import grading
+    from autograder.showing import one_line
 
     if explain:
         _explain(course, name, *explain)
@@ -263,6 +264,8 @@ def grade(
     where = profile or "generic"
     outcomes = grading.grade(course, name, who, jobs=jobs, force=force, how=how, backend=backend, profile=where)
     _show(course, name, outcomes, {})
+    if who is None and (elsewhere := grading.misplaced(course, name)):
+        click.echo(one_line(elsewhere), err=True)
     _fail_if_failed(outcomes)
 
 

@@ -71,6 +71,12 @@ def init(directory: Path, assignments: list[str] | None = None) -> Course:
     return Course(root, tuple(str(path.relative_to(root)) for path in added), tuple(map(str, kept)))
 
 
+def assignments(course: Path) -> list[str]:
+    """Every assignment of a course: what has a source, as text or as a notebook alone, or a release."""
+    folders = [path.name for room in ("source", "release") for path in (course / room).glob("[!.]*") if path.is_dir()]
+    return sorted({*(source.stem for source in sources(course)), *folders})
+
+
 def release(course: Path, assignment: str) -> Path:
     """Build an assignment and let nbgrader make the students' version; the folder that holds it.
 

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autograder import cluster, gradebook, logs, markers, marking, results, scratch, showing, submission
+from autograder.course import assignments
 from autograder.gradebook import GradebookError, UnusableError, Writer
 from autograder.markers import Coming, Marked, MarkerError, Markers, Pages, open_markers
 from autograder.marking import GradingError, How, Task
 from autograder.mending import MendingError
 from autograder.results import Outputs, Result
 from autograder.submission import SubmissionError
+from labkit.counts import counted
 from labkit.files import write_whole
 from labkit.jobs import Site
 
@@ -30,6 +32,7 @@ __all__ = ["GradingError", "Outcome", "feedback", "grade"]
 
 TIMESTAMP = "timestamp.txt"
 SECRET = "submission_secret.txt"  # nbgrader asks for it when feedback is given back
+MOST_NAMED = 10  # students in a sentence
 WORDS = {"graded": "graded", "refused": "refused", "person": "for a person", "failed": "failed"}
 
 Backend = Literal["local", "slurm"]
@@ -117,8 +120,37 @@ def chosen(course: Path, assignment: str, students: Sequence[str] | None) -> lis
     for student in students or ():
         if student not in there:
             known = ", ".join(sorted(there)[:20]) or "nobody"
-            raise GradingError(f"{student} has handed in nothing for {assignment}; there are submissions of {known}")
+            hint = _elsewhere(course, assignment, student)
+            raise GradingError(
+                f"{student} has handed in nothing for {assignment}; there are submissions of {known}{hint}"
+            )
     return sorted(set(there if students is None else students))
+
+
+def misplaced(course: Path, assignment: str) -> str:
+    """Whose files below submitted/ are not looked at, for no folder there has the assignment's name; empty for none."""
+    found = _misplaced(course, assignment)
+    if not found:
+        return ""
+    shown = "; ".join(f"{student} has {_first(names)}" for student, names in list(found.items())[:MOST_NAMED])
+    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return (
+        f"{counted(len(found), 'student')} with files in submitted/, but without a folder {assignment}: {shown}{more}; "
+        f"what is of {assignment} has to be in submitted/STUDENT/{assignment}/"
+    )
+
+
+def _elsewhere(course: Path, assignment: str, student: str) -> str:
+    names = _misplaced(course, assignment).get(student)
+    return f"; submitted/{student}/ has {_first(names)}, but no folder {assignment}" if names else ""
+
+
+def _misplaced(course: Path, assignment: str) -> dict[str, list[str]]:
+    return submission.misplaced(course / "submitted", assignment, assignments(course))
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 # Stage 1

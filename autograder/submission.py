@@ -1,12 +1,13 @@
 """What was handed in: which files count, and copies of them in which no link leads anywhere."""
 
 import contextlib
+import difflib
 import functools
 import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +88,31 @@ def find(folder: Path, student: str, assignment: str) -> Submission:
                 "hand in the notebook and its recordings only"
             )
     return Submission(student, assignment, folder, tuple(sorted(files)), tuple(remarks[:20]))
+
+
+def misplaced(submitted: Path, assignment: str, known: Collection[str]) -> dict[str, list[str]]:
+    """Students without a folder of the assignment, and what they have instead, the name most like it first.
+
+    Folders of the other `known` assignments are in their place, and what is empty is nothing.
+    """
+    found = {}
+    for folder in sorted(submitted.glob("[!.]*")):
+        with contextlib.suppress(OSError):  # no folder, or none of ours to read
+            names = list(_other_files(folder, {assignment, *known}))
+            if names and not os.path.lexists(folder / assignment):
+                found[folder.name] = difflib.get_close_matches(assignment, names, len(names), cutoff=0)
+    return found
+
+
+def _other_files(folder: Path, known: Collection[str]) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name in LEFT_OUT or entry.name.startswith("."):
+                continue
+            if not entry.is_dir(follow_symlinks=False):
+                yield entry.name
+            elif entry.name not in known and any(_walk(Path(entry.path), "", 1)):
+                yield f"{entry.name}/"
 
 
 def take_files(folder: Path, target: Path, suffixes: tuple[str, ...], most_bytes: int) -> None:

@@ -155,6 +155,19 @@ def test_does_grade_show_everybodys_points_and_first_reason_as_plain_text(made, 
     assert "\x1b" not in shown.output
 
 
+def test_does_grade_name_what_lies_in_a_wrong_place(made, monkeypatch):
+    (made / "submitted" / "gus" / "vanishing_gradient").mkdir(parents=True)
+    (made / "submitted" / "gus" / "vanishing_gradient" / "a.ipynb").write_text("{}")
+    monkeypatch.setattr(grading, "grade", lambda *_, **__: [Outcome("ada", "graded", "", 34, 34)])
+    shown = run("grade", LAB, "--course", made)
+    assert shown.exit_code == 0
+    assert shown.stderr.startswith(
+        "1 student with files in submitted/, but without a folder vanishing_gradients: gus has"
+    )
+    assert shown.stderr.count("\n") == 1
+    assert run("grade", LAB, "ada", "--course", made).stderr == ""
+
+
 def test_does_grade_fail_when_the_grader_failed(made, monkeypatch):
     outcomes = [Outcome("ada", "graded", "", 34, 34), Outcome("bela", "failed", "the grader stopped")]
     monkeypatch.setattr(grading, "grade", lambda *_, **__: outcomes)

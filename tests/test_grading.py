@@ -323,6 +323,41 @@ def test_are_students_who_handed_in_nothing_named(course):
         grading.grade(course, "toy", ["nobody-here"], progress=False)
 
 
+@pytest.fixture
+def misplaced(tmp_path):
+    """A course of two labs: gus misspelt the folder, hana made none; the others have nothing for this lab, or it."""
+    for name in ("lab", "second"):
+        (tmp_path / "release" / name).mkdir(parents=True)
+    for place in ("ada/lab/lab.ipynb", "ada/draft/lab.ipynb", "gus/second/second.ipynb", "gus/labb/lab.ipynb",
+                  "gus/a/lab.ipynb", "hana/lab.ipynb", "hana/timestamp.txt", "ines/second/second.ipynb",
+                  ".hidden/file", "class-list.csv"):  # fmt: skip
+        (tmp_path / "submitted" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "submitted" / place).write_text("{}")
+    for place in ("jon", "kim/labs/.ipynb_checkpoints"):
+        (tmp_path / "submitted" / place).mkdir(parents=True)
+    return tmp_path
+
+
+def test_is_what_lies_in_a_wrong_place_named_and_nothing_else(misplaced):
+    said = grading.misplaced(misplaced, "lab")
+    assert "2 students with files in submitted/, but without a folder lab: " in said
+    assert "gus has labb/, a/; hana has lab.ipynb; what" in said
+    for student in ("gus", "hana"):
+        (misplaced / "submitted" / student / "lab").mkdir()
+    assert grading.misplaced(misplaced, "lab") == ""
+    assert grading.misplaced(misplaced / "nowhere", "lab") == ""
+
+
+@pytest.mark.parametrize(("student", "end"), [
+    ("gus", "submissions of ada; submitted/gus/ has labb/, a/, but no folder lab"),
+    ("ines", "submissions of ada"), ("jon", "submissions of ada"), ("lea", "submissions of ada"),
+])  # fmt: skip
+def test_does_who_handed_in_nothing_learn_what_lies_there(misplaced, student, end):
+    with pytest.raises(GradingError, match="has handed in nothing for lab") as error:
+        grading.chosen(misplaced, "lab", [student])
+    assert str(error.value).endswith(end)
+
+
 def test_does_the_gradebook_name_what_it_has(course):
     with pytest.raises(GradebookError, match="no assignment other"):
         gradebook.scores(course, "other")

@@ -5,6 +5,7 @@ What takes long to load is imported by the command that needs it, so that help a
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import sys
@@ -99,7 +100,18 @@ jobs_option = click.option("--jobs", type=click.IntRange(min=1),
                            help="Submissions at the same time; by default as many as there are cores.")  # fmt: skip
 students_option = click.option("--students", type=click.IntRange(min=1), default=8, show_default=True,
                                help="How many hand in.")  # fmt: skip
-name_argument = click.argument("name")
+
+
+def name_argument(command: Command) -> Command:
+    """The argument NAME: an assignment of the command's course, also by its folder or a file of it."""
+
+    @functools.wraps(command)
+    def of_course(*, name: str, course: Path, **others: Any) -> Any:
+        from autograder.course import named
+
+        return command(name=named(course, name), course=course, **others)
+
+    return click.argument("name")(of_course)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -157,11 +169,13 @@ def build(names: Sequence[str], back: bool, course: Path) -> None:
 
 def _sources(course: Path, names: Sequence[str]) -> list[Path]:
     from autograder.authoring import sources
+    from autograder.course import bare_name, unknown
 
     known = {source.stem: source for source in sources(course)}
+    names = [bare_name(name) for name in names]
     for name in names:
         if name not in known:
-            raise _Ended(f"{course} has no assignment {name}; there are: {', '.join(known) or 'none'}")
+            raise _Ended(unknown(course, name, known))
     return [known[name] for name in dict.fromkeys(names)] if names else list(known.values())
 
 

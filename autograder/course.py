@@ -9,14 +9,16 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autograder import mending, questionnaire
+from autograder import mending
 from autograder.authoring import CONFIG, build, notebook_of, rendered, sources, write_if_other
 from autograder.gradebook import environment_on_path, first_cause, settings
 
@@ -75,6 +77,25 @@ def assignments(course: Path) -> list[str]:
     """Every assignment of a course: what has a source, as text or as a notebook alone, or a release."""
     folders = [path.name for room in ("source", "release") for path in (course / room).glob("[!.]*") if path.is_dir()]
     return sorted({*(source.stem for source in sources(course)), *folders})
+
+
+def named(course: Path, name: str) -> str:
+    """The assignment that is meant, also by its folder or a file of it; `CourseError` says which there are."""
+    bare = bare_name(name)
+    if bare not in (known := assignments(course)):
+        raise CourseError(unknown(course, bare, known))
+    return bare
+
+
+def bare_name(name: str) -> str:
+    """vanishing_gradients, where a shell completed it to a folder, a source or a notebook."""
+    return name.rstrip("/").removesuffix(".ipynb").removesuffix(".py")
+
+
+def unknown(course: Path, name: str, known: Collection[str]) -> str:
+    """The sentence about an assignment that is not there, with those that are, the name most like it first."""
+    there = difflib.get_close_matches(name, known, max(1, len(known)), cutoff=0)
+    return f"{course.absolute()} has no assignment {name}; there are: {', '.join(there) or 'none'}"
 
 
 def release(course: Path, assignment: str) -> Path:
@@ -157,7 +178,7 @@ def _source(course: Path, assignment: str) -> Path:
         raise CourseError(f"{course} is no course, {CONFIG} is missing: make one with `autograder init`")
     known = {source.stem: source for source in sources(course)}
     if assignment not in known:
-        raise CourseError(f"{course} has no assignment {assignment}; there are: {', '.join(known) or 'none'}")
+        raise CourseError(unknown(course, assignment, known))
     return known[assignment]
 
 
@@ -172,6 +193,8 @@ def _check_beside(notebook: Path) -> None:
 
 def _check_points(assignment: str, notebook: Path) -> None:
     """Before nbgrader's gradebook learns them: do the test cells agree with their checks, where there are any?"""
+    from autograder import questionnaire  # here and not above: it loads every check's libraries
+
     if assignment not in questionnaire.assignments():
         return
     try:

@@ -84,6 +84,23 @@ def test_is_what_is_missing_said_in_one_sentence(made, arguments, words):
     assert words in said(run(*arguments, "--course", made))
 
 
+@pytest.mark.parametrize("arguments", [["build", LAB], *IN_A_COURSE[1:], ["audit", LAB]], ids=lambda words: words[0])
+def test_are_the_assignments_listed_for_a_misspelt_name(made, arguments):
+    course.init(made, ["exploding_gradients"])
+    misspelt = [word.replace(LAB, "exploding_gradient") for word in arguments]
+    there = f"has no assignment exploding_gradient; there are: exploding_gradients, {LAB}\n"
+    assert said(run(*misspelt, "--course", made)).endswith(there)
+
+
+@pytest.mark.parametrize("name", [f"{LAB}/", f"{LAB}.ipynb", f"{LAB}.py"])
+def test_is_an_assignment_known_by_its_folder_and_files(made, monkeypatch, name):
+    graded = []
+    monkeypatch.setattr(grading, "grade", lambda _, name, *__, **___: graded.append(name) or [])
+    assert run("grade", name, "--course", made).exit_code == 0
+    assert graded == [LAB]
+    assert run("build", name, "--course", made).exit_code == 0
+
+
 @pytest.mark.parametrize("arguments", [
     ["grade"], ["simulate", LAB, "--students", "0"], ["no-such-command"],
     ["grade", LAB, "--explain", "ada"], ["similarity", LAB, "--threshold", "2"],

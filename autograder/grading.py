@@ -115,7 +115,7 @@ def feedback(course: Path, assignment: str, *, jobs: int = 2, progress: bool = T
 
 
 def chosen(course: Path, assignment: str, students: Sequence[str] | None) -> list[str]:
-    """These students, by default all who handed in; `GradingError` names one who did not."""
+    """These students, by default all who handed in; `GradingError` names one who did not, or says that nobody did."""
     there = [path.parent.name for path in (course / "submitted").glob(f"*/{assignment}")]
     for student in students or ():
         if student not in there:
@@ -124,6 +124,10 @@ def chosen(course: Path, assignment: str, students: Sequence[str] | None) -> lis
             raise GradingError(
                 f"{student} has handed in nothing for {assignment}; there are submissions of {known}{hint}"
             )
+    if students is None and not there:
+        elsewhere = misplaced(course, assignment)
+        hint = f"; {elsewhere}" if elsewhere else ""
+        raise GradingError(f"nobody has handed in {assignment}: collect the submissions first{hint}")
     return sorted(set(there if students is None else students))
 
 

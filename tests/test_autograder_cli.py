@@ -92,6 +92,15 @@ def test_are_the_assignments_listed_for_a_misspelt_name(made, arguments):
     assert said(run(*misspelt, "--course", made)).endswith(there)
 
 
+@pytest.mark.parametrize("arguments", [["grade", LAB], ["audit", LAB], ["regrade", LAB, "--checks"],
+                                       ["similarity", LAB]], ids=lambda words: words[0])  # fmt: skip
+def test_is_a_class_of_nobody_no_success(made, arguments):
+    released = made / "release" / LAB / f"{LAB}.ipynb"
+    released.parent.mkdir(parents=True)
+    released.write_bytes((made / "source" / LAB / f"{LAB}.ipynb").read_bytes())
+    assert f"nobody has handed in {LAB}: collect the submissions first" in said(run(*arguments, "--course", made))
+
+
 @pytest.mark.parametrize("name", [f"{LAB}/", f"{LAB}.ipynb", f"{LAB}.py"])
 def test_is_an_assignment_known_by_its_folder_and_files(made, monkeypatch, name):
     graded = []

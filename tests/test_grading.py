@@ -348,6 +348,16 @@ def test_is_what_lies_in_a_wrong_place_named_and_nothing_else(misplaced):
     assert grading.misplaced(misplaced / "nowhere", "lab") == ""
 
 
+def test_is_a_class_of_nobody_no_success(misplaced):
+    nobody = "^nobody has handed in nothing-of-it: collect the submissions first; .*; hana has lab.ipynb; "
+    with pytest.raises(GradingError, match=nobody):
+        grading.chosen(misplaced, "nothing-of-it", None)
+    shutil.rmtree(misplaced / "submitted")
+    with pytest.raises(GradingError, match=r"nobody has handed in lab: collect the submissions first$"):
+        grading.chosen(misplaced, "lab", None)
+    assert grading.chosen(misplaced, "lab", []) == []
+
+
 @pytest.mark.parametrize(("student", "end"), [
     ("gus", "submissions of ada; submitted/gus/ has labb/, a/, but no folder lab"),
     ("ines", "submissions of ada"), ("jon", "submissions of ada"), ("lea", "submissions of ada"),

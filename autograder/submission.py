@@ -14,6 +14,7 @@ from pathlib import Path
 MOST_FILES = 500
 MOST_BYTES = 600 * 2**20
 DEEPEST = 6
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 # nbgrader looks for students by a pattern, and names files after them
 NAME = re.compile(r"[\w@.,' -]+")
 LEFT_OUT = {"timestamp.txt", "submission_secret.txt", "feedback"}  # nbgrader's own, not the student's
@@ -177,7 +178,9 @@ def _notebook(submission: Submission) -> tuple[str, tuple[str, ...]]:
     alike = [name for name in found if name.lower() == wanted.lower()]
     chosen = alike if len(alike) == 1 else found
     if not chosen:
-        raise SubmissionError(f"there is no notebook: hand in {wanted}")
+        packed = [name for name in submission.files if name.lower().endswith(ARCHIVES)]
+        instead = f", but an archive, {packed[0]!r}, that has to be unpacked" if packed else ""
+        raise SubmissionError(f"there is no notebook{instead}: hand in {wanted}")
     if len(chosen) > 1:
         names = ", ".join(map(repr, chosen[:5]))
         raise SubmissionError(

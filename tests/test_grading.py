@@ -382,6 +382,18 @@ def test_is_a_folder_without_settings_no_course(tmp_path):
 # Submissions
 
 
+@pytest.mark.parametrize(("name", "words"), [
+    ("hana.ZIP", "there is no notebook, but an archive, 'hana.ZIP', that has to be unpacked: hand in toy.ipynb"),
+    ("work/hana.tar.gz", "there is no notebook, but an archive, 'work/hana.tar.gz', that has"),
+    ("relu.safetensors", "there is no notebook: hand in toy.ipynb"),
+])  # fmt: skip
+def test_is_an_archive_in_place_of_the_notebook_named(tmp_path, name, words):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(SubmissionError, match=words):
+        _ = submission.find(tmp_path, "hana", "toy").notebook
+
+
 def test_do_links_lead_nowhere(tmp_path):
     folder, secret = tmp_path / "in", tmp_path / "secret"
     folder.mkdir()

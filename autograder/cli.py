@@ -429,7 +429,7 @@ def similarity(name: str, threshold: float, table: Path | None, page: Path | Non
 def audit(name: str, students: Sequence[str], stretches: int, course: Path) -> None:
     """Audit the recordings handed in of the lab NAME, by default everybody's, without running any student's code.
 
-    Ends with exit code 0 only when every recording was found to be honest.
+    Ends with exit code 0 only when every student has recordings and all were found to be honest.
 
     \b
     Example:
@@ -440,8 +440,8 @@ def audit(name: str, students: Sequence[str], stretches: int, course: Path) -> N
 
     found = list(auditing.audit(course, name, list(students) or None, stretches))
     _show_audited(found)
-    if doubtful := sum(not one.honest for one in found):
-        raise _Ended(f"{doubtful} of {len(found)} were not found to be honest")
+    if doubts := _doubts(found):
+        raise _Ended(doubts)
 
 
 # the whole life in one go
@@ -547,6 +547,15 @@ def _show_audited(found: Sequence[Audited]) -> None:
         verdict = "honest" if one.honest else one_line(one.verdict)
         table.add_row(Text(short(one.student)), Text(short(one.recording)), str(one.stretches or ""), Text(verdict))
     _console().print(table)
+
+
+def _doubts(found: Sequence[Audited]) -> str:
+    """How many recordings are not honest, and how many students have none; empty where all is well."""
+    recordings = [one for one in found if one.recording]
+    doubtful, without = sum(not one.honest for one in recordings), len(found) - len(recordings)
+    said = [f"{doubtful} of {counted(len(recordings), 'recording')} not found to be honest"] if doubtful else []
+    said += [f"{counted(without, 'student')} without a recording to look at"] if without else []
+    return ", ".join(said)
 
 
 def _fail_if_failed(outcomes: Sequence[Outcome]) -> None:

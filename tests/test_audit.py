@@ -642,7 +642,9 @@ def test_the_audit_command_ends_well_only_when_all_are_honest(course: Path) -> N
     ]
     done = run()
     assert done.exit_code == 1
-    assert "3 of 5 were not found to be honest" in done.output
+    assert done.stderr == "Error: 2 of 4 recordings not found to be honest, 1 student without a recording to look at\n"
+    assert run("chidi").stderr == "Error: 1 student without a recording to look at\n"
+    assert run("dana").stderr == "Error: 1 of 1 recording not found to be honest\n"
     assert "no recording was handed in" in done.output
     assert "eve has handed in nothing" in run("eve").output
 

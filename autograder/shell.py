@@ -189,6 +189,8 @@ class Desk(InteractiveShell):
         shell: Any = self
         shell.init_ipython_dir(None)
         shell.init_profile_dir(None)
+        if "db" in vars(shell):  # before version 9.18 IPython opened it at its start
+            shell.db = type(shell.db)(Path(shell.profile_dir.location) / "db")
         shell.init_pushd_popd_magic()
         shell.history_manager.dir_hist[:] = [Path.cwd()]
 

@@ -103,7 +103,10 @@ def waterfall(axes):
 
 
 def planes(axes):
-    return waterfall(axes)._faces
+    found = waterfall(axes)
+    if hasattr(found, "_faces"):
+        return found._faces
+    return np.array([found._vec[:3, part].T for part in found._segslices])  # matplotlib 3.10
 
 
 def texts(figure):

@@ -277,8 +277,8 @@ def distribution_heatmap(
     for axes in grid[-1]:
         axes.set_xlabel("Epoch", fontsize=9)
         count_from(axes.xaxis)
-    shown = f"Heat maps, a column for each network: {', '.join(network.label for network in found)}."
-    return describe(figure, " ".join([shown, *(spread(network, source) for network in found)]))
+    words = f"Heat maps, a column for each network: {', '.join(network.label for network in found)}."
+    return describe(figure, " ".join([words, *(spread(network, source) for network in found)]))
 
 
 def _heat_row(

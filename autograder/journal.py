@@ -1,6 +1,6 @@
 """answers.json: what `autograder.check` saw of a notebook's variables, kept beside the notebook.
 
-A grader that runs nothing takes it for what the student says, as it takes a number in the notebook: checks hold it
+A grader that runs nothing takes it for what the student says, where the notebook assigns the variable: checks hold it
 against the recordings. Functions are not in it.
 """
 

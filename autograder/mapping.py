@@ -5,7 +5,8 @@ many the gradients at the start, of some the whole training, in numpy. Which are
 student knows and from the map's digest.
 
 A map with a share f of invented fields passes with a probability of about (1 - f)^RUNS; nobody gains by a single one.
-Fields whose trainings part by rounding alone count among the honest ones from there on; none that learns is among them.
+Fields whose trainings part by rounding alone count among the honest ones from there on; of the coarse maps that were
+looked at (benchmarks/map_fields.py) none that learnt is among them.
 """
 
 import secrets

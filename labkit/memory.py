@@ -17,9 +17,9 @@ from labkit.recording import HIDDEN_STATISTICS, PROBE, STATISTICS, checkpoint_it
 from labkit.tape import PROBE_ROWS, WAITING_BYTES
 
 SHARE = 0.7  # of what is free that a training takes: others live here, too
-BLOCK_ROWS = 40  # iterations whose rows wait for their statistics, if there is room for them:
-RING_BYTES = {"cpu": 16 * 2**20, "cuda": 2**32}  # in a CPU's cache, if it can be; on a GPU so much,
-RING_PART = 4  # or that part of what is free, if it is less
+BLOCK_ROWS = 40  # iterations whose rows wait for their statistics, if there is room for them
+RING_BYTES = {"cpu": 16 * 2**20, "cuda": 2**32}  # for these rows: in a CPU's cache, if it can be
+RING_PART = 4  # on a GPU they take at most this part of what is free
 CGROUPS = Path("/sys/fs/cgroup")
 
 

@@ -18,10 +18,8 @@ from labkit.experiments import Experiment, ExperimentError
 Floats = NDArray[Any]
 
 CHUNK = 500  # images of which an accuracy is taken at once
-SHAKES = (
-    24.0,
-    -24.0,
-)  # roundings by which each parameter is moved at the start: as much as sums over some hundred leave
+# roundings by which each parameter is moved at the start: as many as sums over some hundred units or images leave
+SHAKES = (24.0, -24.0)
 _FIRST, _SECOND = 0.9, 0.999  # Adam's, as labkit.optimizers has them
 
 

@@ -24,7 +24,7 @@ from labkit.experiments import Experiment
 from labkit.histogram import BINS
 from labkit.propagation import Floats
 from labkit.recording import STATISTICS, Recording, checkpoint_iterations
-from labkit.replay import Replay, has_network_of, moments_of, replay, start_of
+from labkit.replay import Replay, has_network_of, moments_of, probe, replay, start_of
 
 # What float32 cannot hold, or not the square of, may still be a number in the replay's float64; then it is beyond this.
 _HUGE = 1e30
@@ -285,13 +285,23 @@ def probes_agree(recording: Recording, experiment: Experiment, rows: int) -> Non
     ends = {0, *recording.epoch_end.tolist()}
     taken = recording.checkpoint_iteration.tolist()
     chosen = [index for index, at in enumerate(taken) if at in ends and (at == 0 or at <= rows)]
-    again = deviations.follow_probes(recording, chosen, experiment)
-    off = deviations.of_probes(recording, again, chosen)
+    off = deviations.of_probes(recording, probe(recording, chosen, experiment), chosen)
+    # only what is off can have a kink on another side
+    left = [chosen[k] for k in np.flatnonzero(np.any([_beyond(off, name) for name in OF_PROBES], axis=0)).tolist()]
+    if not left:
+        return
+    off = deviations.of_probes(recording, deviations.follow_probes(recording, left, experiment), left)
     for name, quantity in OF_PROBES.items():
-        for k in np.flatnonzero((~(off[name] <= quantity.tolerance)).any(axis=-1)).tolist():
-            if deviations.calm_probe(recording, chosen[k], experiment):
-                row = int(deviations.probe_rows(recording, chosen)[k])
+        for k in np.flatnonzero(_beyond(off, name)).tolist():
+            if deviations.calm_probe(recording, left[k], experiment):
+                row = int(deviations.probe_rows(recording, left)[k])
                 raise Failed(f"{quantity.words} after epoch {row} is not what a replay of your run gives", _ADVICE)
+
+
+def _beyond(off: dict[str, Floats], name: str) -> NDArray[np.bool_]:
+    """(C,) where a quantity deviates by more than is tolerated, or by what is no number."""
+    within: NDArray[np.bool_] = (off[name] <= OF_PROBES[name].tolerance).min(axis=-1, initial=True)
+    return ~within
 
 
 def starts_from_seed(recording: Recording, experiment: Experiment) -> None:

@@ -11,7 +11,7 @@ other side (see `labkit.replay`); the side that the recording took is kept.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -28,14 +28,16 @@ _TINY = float(np.finfo(np.float32).tiny)  # a network that died has gradients an
 LEAP = 0.5
 CERTAIN = 1.0  # times the tolerance: beyond it, a stretch has its kinks tried on their other side,
 SUSPICIOUS = 0.1  # beginning with those before the first iteration that is beyond this
-MOST_KINKS = 24  # that are tried at once, the latest before the mismatch
+MOST_KINKS = 24  # that are tried, the latest before the mismatch,
+AT_A_TIME = 6  # until one of them mends it
 ROUNDS = 8  # kinks that may lie on another side in one stretch
 SHAKE = float(np.finfo(np.float32).eps)
 TWINS = (0.0, *[SHAKE] * 3)  # a replay and its twins: in some directions rounding grows that it does not in others
 PROBE_TWINS = (0.0, *[4 * SHAKE] * 3)  # of the probe batch, where no step follows that is rounded, too
 STORMY = 0.25  # of the tolerance: twice what so many roundings make of S1's networks within an epoch
 LOUD = 100.0  # nats: float32 tells the differences of such logits, and with them the softmax, no finer than 1e-5
-SOON = 5  # iterations that are looked at first: where a run explodes, it does so within them
+# iterations that are looked at first: where a run explodes, it does so within them, and mostly at once
+AT_ONCE, SOON = 2, 5
 AHEAD = 3  # iterations before that count as stormy, too: a kink may be passed that no twin passed
 ROUNDED = 1e-4  # of a layer's norm: where a step is shorter, what is left of it beside the weights is rounding
 STAY = 1e-3  # of a layer's norm, added to the way it went: a network that hardly moves is rounded as coarsely
@@ -209,10 +211,11 @@ def calm(
     be a storm on the other.
     """
     steps = min(steps, e.iterations - int(recording.checkpoint_iteration[checkpoint]))
-    soon = min(SOON, steps)
-    quiet = _quiet(recording, checkpoint, soon, e, turned)
-    if quiet == soon < steps:
-        quiet = _quiet(recording, checkpoint, steps, e, turned)
+    quiet = 0
+    for until in sorted({min(AT_ONCE, steps), min(SOON, steps), steps}):
+        quiet = _quiet(recording, checkpoint, until, e, turned)
+        if quiet < until:
+            break
     return np.arange(steps) < quiet
 
 
@@ -416,8 +419,8 @@ def worst(off: Mapping[str, Floats]) -> Floats:
 
 
 _Found = TypeVar("_Found", Replay, Probes)
-# from checkpoints, each with its turned kinks, so many iterations
-_Again = Callable[[Sequence[int], Sequence[Sequence[Kink]], int], _Found]
+# from checkpoints, each with its turned kinks, so many iterations; one of them as it was found before
+_Again = Callable[[Sequence[int], Sequence[Sequence[Kink]], int, _Found | None], _Found]
 _Off = Callable[[Sequence[int], _Found], Floats]  # (K, N) deviations of what was found from these checkpoints
 
 
@@ -433,8 +436,8 @@ def follow(
     """A replay on those sides of its kinks that the recording took, where it deviates by more than `asked`; see
     `labkit.replay.replay`. Unless `far`, only kinks that are near are tried."""
 
-    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]], rows: int) -> Replay:
-        return replay(recording, chosen, rows, e, dtype, turned)
+    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]], rows: int, before: Replay | None) -> Replay:
+        return replay(recording, chosen, rows, e, dtype, turned, before=before)
 
     def off(_: Sequence[int], found: Replay) -> Floats:
         return compare(recording, found).suspicion()
@@ -475,7 +478,7 @@ def calm_probe(recording: Recording, checkpoint: int, e: Experiment) -> bool:
 def follow_probes(recording: Recording, checkpoints: Sequence[int], e: Experiment) -> Probes:
     """What the probe batch shows, on those sides of its kinks that the recording took; see `labkit.replay.probe`."""
 
-    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]], _: int) -> Probes:
+    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]], _: int, __: Probes | None) -> Probes:
         return probe(recording, chosen, e, turned)
 
     def off(chosen: Sequence[int], found: Probes) -> Floats:
@@ -489,24 +492,40 @@ def _on_its_sides(
     checkpoints: Sequence[int], again: _Again[_Found], off: _Off[_Found], rows: int, asked: float, far: bool = True
 ) -> _Found:
     """What `again` gives, those that deviate by more than `asked` with their kinks on the recording's sides."""
-    found = again(checkpoints, (), rows)
+    found = again(checkpoints, (), rows, None)
     deviations = off(checkpoints, found)
+    alone = found if len(checkpoints) == 1 else None
     for k in np.flatnonzero((deviations > asked).any(axis=1)).tolist():
-        better = _other_sides(checkpoints[k], again, off, rows, asked, far, found.kinks[k], deviations[k])
+        stretch = _Stretch(checkpoints[k], again, off, rows)
+        better = _other_sides(stretch, asked, far, found.kinks[k], deviations[k], alone)
         if better is not None:
             _put(found, k, better, 0)
     return found
 
 
+@dataclass(frozen=True)
+class _Stretch(Generic[_Found]):
+    """What `_on_its_sides` is asked, of one stretch."""
+
+    checkpoint: int
+    again: _Again[_Found]
+    off: _Off[_Found]
+    rows: int
+
+    def on(self, sides: Sequence[Sequence[Kink]], rows: int, before: _Found | None) -> tuple[_Found, Floats]:
+        """It on each of these sides, and how far it is off there."""
+        checkpoints = [self.checkpoint] * len(sides)
+        found = self.again(checkpoints, sides, rows, before)
+        return found, self.off(checkpoints, found)
+
+
 def _other_sides(
-    checkpoint: int,
-    again: _Again[_Found],
-    off: _Off[_Found],
-    rows: int,
+    stretch: _Stretch[_Found],
     asked: float,
     far: bool,
     kinks: Sequence[Kink],
     deviations: Floats,
+    before: _Found | None,
 ) -> _Found | None:
     """One stretch once more, with kinks turned for as long as it deviates by more than `asked` and that mends its first
     suspicious iteration, or the first that is certainly wrong: rounding may swell a while before, for which there is no
@@ -519,19 +538,19 @@ def _other_sides(
         ats = sorted({first_suspicious(deviations), first_suspicious(deviations, CERTAIN)})
         reach = (True, False) if far else (True,)
         tries = ((at, some) for near in reach for at in ats if (some := _candidates(kinks, turned, at, near)))
-        better = (_better_side(checkpoint, again, off, rows, at, some, turned, deviations) for at, some in tries)
+        better = (_better_side(stretch, at, some, turned, deviations, before) for at, some in tries)
         sides = next((found for found in better if found is not None), None)
         if sides is None:
             break
-        best, turned = again([checkpoint], [sides], rows), sides
-        kinks, deviations = best.kinks[0], off([checkpoint], best)[0]
+        best, (deviations,) = stretch.on([sides], stretch.rows, before)
+        turned, kinks, before = sides, best.kinks[0], best
     return best
 
 
 def _candidates(kinks: Sequence[Kink], turned: tuple[Kink, ...], at: int, near: bool) -> list[tuple[Kink, ...]]:
-    """What is tried on its other side to mend iteration `at`, the latest last: kinks that are near, and units whose
-    input died, which put out the same for many images; or kinks to which only rounding that has swollen comes, just
-    before."""
+    """What is tried on its other side to mend iteration `at`, the latest last, and the nearest of one iteration: kinks
+    that are near, and units whose input died, which put out the same for many images; or kinks to which only rounding
+    that has swollen comes, just before."""
     left = [kink for kink in kinks if kink.row <= at and kink not in turned]
     found: list[tuple[Kink, ...]] = [(kink,) for kink in left if kink.near == near]
     if not near:
@@ -539,30 +558,38 @@ def _candidates(kinks: Sequence[Kink], turned: tuple[Kink, ...], at: int, near: 
     alike: dict[Any, list[Kink]] = {}
     for kink in left:
         alike.setdefault((kink.row, kink.layer, kink.unit, float(f"{kink.distance:.6g}")), []).append(kink)
-    found += [tuple(same) for same in alike.values() if len(same) > 1]
-    return sorted(found, key=lambda some: some[0].row)[-MOST_KINKS:]
+    groups = [tuple(same) for same in alike.values() if len(same) > 1]
+    members = {kink for same in groups for kink in same}
+    found += groups
+    # one of a group by itself is the least likely
+    found.sort(key=lambda some: (some[0].row, len(some) > 1 or some[0] not in members, -some[0].distance))
+    return found[-MOST_KINKS:]
 
 
 def _better_side(
-    checkpoint: int,
-    again: _Again[_Found],
-    off: _Off[_Found],
-    rows: int,
+    stretch: _Stretch[_Found],
     at: int,
     candidates: Sequence[tuple[Kink, ...]],
     turned: tuple[Kink, ...],
     deviations: Floats,
+    before: _Found | None,
 ) -> tuple[Kink, ...] | None:
     """`turned` and that one of the candidates that mends iteration `at` best, if there is one."""
     if at == len(deviations):
         return None
-    # what comes after that iteration does not tell them apart
-    sides, some = [turned + one for one in candidates], [checkpoint] * len(candidates)
-    after = off(some, again(some, sides, min(at + 1, rows)))[:, : at + 1]
-    winner = min(range(len(sides)), key=lambda k: (-first_suspicious(after[k]), after[k][at]))
-    left = after[winner][at]
-    better = first_suspicious(after[winner]) > at or left < deviations[at] / 2 or left <= CERTAIN < deviations[at]
-    return sides[winner] if better else None
+    winner, after = candidates[-1], deviations
+    for last in range(len(candidates), 0, -AT_A_TIME):
+        some = candidates[max(0, last - AT_A_TIME) : last]
+        # what comes after that iteration does not tell them apart
+        _, off = stretch.on([turned + one for one in some], min(at + 1, stretch.rows), before)
+        for one, mine in zip(some, off[:, : at + 1], strict=True):
+            if (-first_suspicious(mine), mine[at]) < (-first_suspicious(after[: at + 1]), after[at]):
+                winner, after = one, mine
+        if first_suspicious(after[: at + 1]) > at:
+            break
+    left = after[at]
+    better = first_suspicious(after[: at + 1]) > at or left < deviations[at] / 2 or left <= CERTAIN < deviations[at]
+    return turned + winner if better else None
 
 
 def first_suspicious(deviations: Floats, beyond: float = SUSPICIOUS) -> int:
@@ -573,6 +600,8 @@ def first_suspicious(deviations: Floats, beyond: float = SUSPICIOUS) -> int:
 
 def _put(into: _Found, k: int, source: _Found, j: int) -> None:
     for field in fields(into):
+        if field.name == "states":  # of what was replayed alone
+            continue
         here, there = getattr(into, field.name), getattr(source, field.name)
         for values, new in zip(here, there, strict=True) if isinstance(here, tuple) else [(here, there)]:
             values[k] = new[j]

@@ -24,6 +24,7 @@ BLOCK_BYTES = 4 * 2**20  # of gradients and weights that wait for their statisti
 FLAT = 0.05  # an activation is saturated within this share of its range from a bound
 ZERO = 1e-5  # of a layer's sd, the largest so far: what is smaller may be 0 in float32
 ROOM = 1e-4  # of the spread of what is compared with a bound: float32 may find it on the other side
+STATE_BYTES = 32 * 2**20  # of states that a replay keeps, from which it can be gone on
 # A gradient is a sum over images. Where they nearly cancel, its rounding is that of the images' own gradients: their
 # sizes added up, times this share, stand for its own where that is smaller. In S1's networks they are 7 times it, at
 # most 20; in those on circles up to 500.
@@ -50,6 +51,23 @@ class Replay:
     moments: Floats  # (K, M, P)
     kinks: list[list[Kink]]  # K lists, in the order in which they were met
     turned: list[tuple[Kink, ...]]  # K times those of which it took the other side
+    states: tuple["State", ...] = ()  # of a single stretch that was looked at closely, from where it can be gone on
+
+
+# those of each iteration, (K, N, ...)
+FIGURES = (
+    "loss", "clip_factor", "gradient", "zero_most", "update_norm", "weight_norm", "weight_dot_gradient",
+    "bias_dot_gradient", "least", "bias_size",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a stretch stood between two iterations."""
+
+    done: int  # iterations within it
+    parameters: Floats  # (1, P)
+    moments: Floats  # (M, 1, P)
 
 
 def replay(
@@ -61,6 +79,7 @@ def replay(
     turned: Sequence[Sequence[Kink]] = (),
     shake: Sequence[float] = (),
     closely: bool = True,
+    before: Replay | None = None,
 ) -> Replay:
     """Run `steps` iterations from each checkpoint.
 
@@ -69,9 +88,10 @@ def replay(
     has the share by which each of its parameters is moved beforehand, up or down by chance, and unless that is 0, it is
     moved so after every step, too, by half a rounding of the experiment's own kind of numbers; beside a kink all of
     these take the side of the first. Unless it looks `closely`, it lists no kinks and does not know the images' own
-    gradients, so that its scales are smaller. A recording without an experiment, of another network or without the
-    optimiser's moments raises `RecordingError`, and so do stretches whose mini-batches differ in size: those cannot go
-    side by side.
+    gradients, so that its scales are smaller. Where all are the one stretch that was replayed `before`, what comes in
+    front of the first kink whose side differs is taken from there. A recording without an experiment, of another
+    network or without the optimiser's moments raises `RecordingError`, and so do stretches whose mini-batches differ in
+    size: those cannot go side by side.
     """
     e = experiment or recording.origin.experiment
     if e is None:
@@ -85,9 +105,12 @@ def replay(
     run.rounded = np.array([float(np.finfo(e.dtype).eps) / 2 if share else 0.0 for share in shake])
     steps = min(steps, e.iterations - int(run.start.max()))
     rows = max(1, BLOCK_BYTES // (2 * run.parameters.nbytes))
+    if closely and len(run.start) == 1:
+        run.every = math.ceil(steps * (run.parameters.nbytes + run.moments.nbytes) / STATE_BYTES)
+    blocks = [] if before is None else run.go_on(before, steps)
     # an experiment can explode, and then it does so in the replay, too
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-        blocks = [run.block(min(rows, steps - first)) for first in range(0, steps, rows)]
+        blocks += [run.block(min(rows, steps - first)) for first in range(run.done, steps, rows)]
     return Replay(
         start=run.start,
         **{name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]},
@@ -96,6 +119,7 @@ def replay(
         moments=run.moments.swapaxes(0, 1),
         kinks=run.kinks,
         turned=[tuple(turned[k]) if turned else () for k in range(len(run.start))],
+        states=tuple(run.states),
     )
 
 
@@ -138,6 +162,24 @@ class _Stretches:
         self.taken = self.cast = self.images[:0]  # room for a mini-batch, as it lies there and in the replay's numbers
         # sd of the gradients, the largest so far
         self.spread: Floats = np.zeros((len(chosen), len(self.origin.layers)))
+        self.every = 0  # iterations after which the state is kept, if it is
+        self.states: list[State] = []
+
+    def go_on(self, before: Replay, steps: int) -> list[dict[str, Floats]]:
+        """Stand where `before` stood last with these kinks on these sides; its figures up to there, as blocks."""
+        theirs = set(before.turned[0])
+        others = [kink.row for kinks in self.turned or [()] for kink in theirs.symmetric_difference(kinks)]
+        shared = [state for state in before.states if state.done <= min([steps - 1, *others])]
+        if not shared:
+            return []
+        count, last = len(self.start), shared[-1]
+        self.done = last.done
+        self.parameters, self.moments = last.parameters.repeat(count, axis=0), last.moments.repeat(count, axis=1)
+        self.spread = before.gradient[:, : self.done, :, _SD].max(axis=1).repeat(count, axis=0)
+        self.kinks = [[kink for kink in before.kinks[0] if kink.row < self.done] for _ in range(count)]
+        if self.every:
+            self.states = shared
+        return [{name: getattr(before, name)[:, : self.done].repeat(count, axis=0) for name in FIGURES}]
 
     def block(self, steps: int) -> dict[str, Floats]:
         """The next iterations' figures, (K, steps, ...) each."""
@@ -148,6 +190,8 @@ class _Stretches:
         apart = np.empty((*factors.shape, 2), own.dtype)
         parameters[0] = own
         for row in range(steps):
+            if self.every and self.done and self.done % self.every == 0:
+                self.states.append(State(self.done, parameters[row].copy(), self.moments.copy()))
             images, labels, sizes = self._batch()
             turned = [(k, kink) for k, kinks in enumerate(self.turned) for kink in kinks if kink.row == self.done]
             sides = Sides(turned, self.together)

@@ -10,9 +10,9 @@ from labkit.experiments import Experiment, experiment
 from labkit.propagation import Kink, backpropagate
 from labkit.recorder import Recorder
 from labkit.recording import STATISTICS, RecordingError
+from labkit.replay import FIGURES, _Stretches, has_network_of, probe, replay, start_of
 from labkit.replay import _flat as flat_shares
 from labkit.replay import _sizes as measured_sizes
-from labkit.replay import has_network_of, probe, replay, start_of
 from labkit.training import train
 
 
@@ -158,6 +158,39 @@ def test_a_turned_kink_is_another_replay_from_there_on_and_back_again(short, mon
     same = (turned.gradient[0] == again.gradient[0]).all(axis=(1, 2))
     assert same[: kink.row].all()
     assert not same[kink.row :].any()
+
+
+def test_a_replay_goes_on_from_an_earlier_one(runs, monkeypatch) -> None:
+    """With a kink turned it is the replay from the start, to rounding, and runs only what comes behind that kink."""
+    monkeypatch.setattr("labkit.propagation.WIDE", 1e-3)
+    plain = replay(runs["relu"], [5], 20)
+    kink = next(kink for kink in plain.kinks[0] if kink.row > 5)
+    run = []
+    batch = _Stretches._batch
+    monkeypatch.setattr(_Stretches, "_batch", lambda self: run.append(self.done) or batch(self))
+    sides = [[kink], [kink, *(other for other in plain.kinks[0][-1:] if other != kink)]]
+    anew = replay(runs["relu"], [5, 5], 20, turned=sides)
+    run.clear()
+    onward = replay(runs["relu"], [5, 5], 20, turned=sides, before=plain)
+    assert run == list(range(kink.row, 20))
+    for name in (*FIGURES, "parameters", "moments"):
+        found, true = (getattr(one, name).astype(np.float64) for one in (onward, anew))
+        np.testing.assert_allclose(found, true, rtol=1e-9, atol=1e-12, err_msg=name)
+    assert (onward.kinks, onward.turned) == (anew.kinks, anew.turned)
+    assert not np.array_equal(onward.gradient[0, kink.row], plain.gradient[0, kink.row])
+
+    (found,) = replay(runs["relu"], [5], 20, turned=sides[:1], before=plain).states[-1:]
+    assert found.done == 19
+    back = replay(runs["relu"], [5], 20, before=replay(runs["relu"], [5], 20, turned=sides[:1]))
+    np.testing.assert_allclose(back.gradient, plain.gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_states_stay_within_their_room(runs, monkeypatch) -> None:
+    monkeypatch.setattr("labkit.replay.STATE_BYTES", 10 * 3 * 8 * 8180)  # ten, of parameters and two moments in float64
+    plain = replay(runs["relu"], [5], 40)
+    assert [state.done for state in plain.states] == list(range(4, 40, 4))
+    assert not replay(runs["relu"], [5, 6], 40).states
+    assert not replay(runs["relu"], [5], 40, closely=False).states
 
 
 def on_the_other_side(recording, kink):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autograder.lean import without_grammars
 from labkit.counts import counted
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Commands(click.Group):
     """Every error ends as one sentence on stderr; --debug shows where it came from."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        without_grammars()
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):

@@ -27,6 +27,7 @@ from typing import Any, Protocol
 from autograder import gradebook, marking, submission
 from autograder.channel import Channel, ChannelError, Gone
 from autograder.gradebook import GradebookError
+from autograder.lean import without_grammars
 from autograder.limits import Limits
 from autograder.marking import Task
 from autograder.results import Outputs, Result
@@ -233,6 +234,7 @@ def variables() -> dict[str, str]:
 
 
 def main(descriptor: str) -> None:
+    without_grammars()
     control, warm = Channel(socket.socket(fileno=int(descriptor))), Warm()
     threading.Thread(target=_end_with, args=(control.end.fileno(), warm), daemon=True).start()
     with contextlib.suppress(Gone):

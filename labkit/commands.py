@@ -32,7 +32,9 @@ class Commands(click.Group):
 def sentence(error: Exception) -> str:
     """One line for an error: ours speak for themselves, others are named and point to --debug."""
     text = " ".join(str(error).split())
-    if isinstance(error, ValueError) and type(error).__name__.endswith("Error") and type(error) is not ValueError:
+    kind = type(error)
+    speaks = kind.__module__.startswith("labkit.") or (kind.__name__.endswith("Error") and kind is not ValueError)
+    if isinstance(error, ValueError) and speaks:
         return text
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

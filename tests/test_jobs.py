@@ -356,6 +356,7 @@ FORGOTTEN = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
         (FORGOTTEN, "echo 'Slurm accounting storage is disabled' >&2; exit 1", "failed", "without a result"),
         ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", "", "queued", "no answer"),
         ("exit 1", "echo 'Slurm accounting storage is disabled' >&2; exit 1", "queued", "no answer"),
+        ("echo 'PENDING|PartitionTimeLimit'", "", "queued", "give it fewer minutes"),
         ("echo 'PENDING|launch failed requeued held'", "", "queued", "launch failed requeued held"),
         ("echo 'PENDING|ReqNodeNotAvail, UnavailableNodes:n1'", "", "queued", "are not available"),
     ],
@@ -450,6 +451,107 @@ def test_a_full_disk_leaves_no_job_that_nobody_can_find(tmp_path, without_a_clus
         submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
     assert (tmp_path / "cancelled").read_text() == "12\n"
     assert not list((tmp_path / "jobs").iterdir())
+
+
+SILENT = "exec /bin/sleep 9"
+NEVER = "echo 'PENDING|PartitionTimeLimit'"
+TIMED_OUT = "echo 'sbatch: error: Socket timed out on send/recv operation' >&2; exit 1"
+UNREACHED = "echo 'scancel: error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+
+
+@pytest.mark.parametrize("scancel", [SILENT, UNREACHED], ids=["silent", "refused"])
+def test_a_job_that_cannot_be_withdrawn_is_named_and_keeps_its_folder(
+    tmp_path, without_a_cluster, monkeypatch, scancel: str
+) -> None:
+    monkeypatch.setattr(scheduler, "PATIENCE", 0.5)
+    program(without_a_cluster, "sbatch", "echo 12")
+    program(without_a_cluster, "squeue", NEVER)
+    program(without_a_cluster, "scancel", scancel)
+    with pytest.raises(JobError, match=r"fewer minutes; job 12 may still run.*end it with scancel 12") as told:
+        submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
+    assert "\n" not in str(told.value)
+    assert "error: " not in str(told.value)
+    (path,) = (tmp_path / "jobs").iterdir()
+    job = open_job(path)
+    assert (job.asked.slurm, job.state, job.folder.script.exists()) == ("12", "queued", True)
+    assert "fewer minutes" in job.why
+    with pytest.raises(JobError, match="job 12 may still run"):
+        job.cancel()
+    assert job.state == "queued"
+    program(without_a_cluster, "scancel", f"echo $* >> {tmp_path}/cancelled")
+    job.cancel()
+    assert ((tmp_path / "cancelled").read_text(), open_job(path).state) == ("12\n", "cancelled")
+
+
+def test_a_job_that_would_wait_for_ever_is_withdrawn_and_forgotten(tmp_path, without_a_cluster) -> None:
+    program(without_a_cluster, "sbatch", "echo 12")
+    program(without_a_cluster, "squeue", NEVER)
+    program(without_a_cluster, "scancel", f"echo $* >> {tmp_path}/cancelled")
+    with pytest.raises(JobError, match=r"never start the job: .*give it fewer minutes$"):
+        submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
+    assert (tmp_path / "cancelled").read_text() == "12\n"
+    assert not list((tmp_path / "jobs").iterdir())
+
+
+def test_going_on_keeps_the_number_of_a_job_that_cannot_be_withdrawn(tmp_path, without_a_cluster, monkeypatch) -> None:
+    program(without_a_cluster, "sbatch", "echo 12")
+    program(without_a_cluster, "squeue", "echo 'TIMEOUT|None'")
+    monkeypatch.setattr(handle, "GRACE", 0.0)
+    job = submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
+    job.folder.log.write_text("of the first attempt")
+    job.folder.recording(0).write_bytes(b"what it recorded")
+    assert job.state == "failed"
+    program(without_a_cluster, "sbatch", "echo 13")
+    program(without_a_cluster, "squeue", f"case $* in *=12*) echo 'TIMEOUT|None';; *) {NEVER};; esac")
+    program(without_a_cluster, "scancel", UNREACHED)
+    with pytest.raises(JobError, match="job 13 may still run"):
+        job.resume(minutes=7)
+    assert (job.asked.slurm, open_job(job.folder.path).asked) == ("13", job.asked)
+    assert (job.folder.path / "log-1.txt").read_text() == "of the first attempt"
+    assert job.folder.recording(0).read_bytes() == b"what it recorded"
+    program(without_a_cluster, "sbatch", "echo 14")
+    assert job.resume().asked.slurm == "13"  # no second job beside the one that may still run
+
+
+def test_a_full_disk_and_a_silent_slurm_leave_the_folder_to_the_job(tmp_path, without_a_cluster, monkeypatch) -> None:
+    program(without_a_cluster, "sbatch", "echo 12")
+    program(without_a_cluster, "scancel", UNREACHED)
+    real = JobFolder.write
+
+    def full(self, asked: Asked) -> None:
+        if asked.slurm:
+            raise OSError(28, "No space left on device")
+        real(self, asked)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JobFolder, "write", full)
+        with pytest.raises(JobError, match=r"No space left on device.*make room.*job 12 may still run"):
+            submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
+    (path,) = (tmp_path / "jobs").iterdir()
+    assert work.main(JobFolder(path)) == 0  # Slurm starts it after all
+    assert (open_job(path).state, len(open_job(path).fetch())) == ("finished", 1)
+
+
+def test_ctrl_c_while_slurm_looks_at_a_job_loses_no_number(tmp_path, without_a_cluster, monkeypatch) -> None:
+    def impatient(number: str) -> None:
+        raise KeyboardInterrupt
+
+    program(without_a_cluster, "sbatch", "echo 12")
+    monkeypatch.setattr(scheduler, "_queued", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
+    (path,) = (tmp_path / "jobs").iterdir()
+    assert open_job(path).asked.slurm == "12"
+
+
+@pytest.mark.parametrize("sbatch", [SILENT, TIMED_OUT], ids=["silent", "says so"])
+def test_an_sbatch_without_an_answer_may_have_queued_the_job(
+    tmp_path, without_a_cluster, monkeypatch, sbatch: str
+) -> None:
+    monkeypatch.setattr(scheduler, "PATIENCE", 0.5)
+    program(without_a_cluster, "sbatch", sbatch)
+    with pytest.raises(JobError, match=r"may have queued the job all the same: look with squeue --me"):
+        submit(SMALL, backend="slurm", folder=tmp_path / "jobs")
 
 
 def test_a_report_that_finds_no_room_costs_no_training(tmp_path, monkeypatch) -> None:
@@ -576,6 +678,7 @@ def test_the_command_says_what_is_wrong_in_one_sentence(command, tmp_path, monke
     done = command(*said)
     assert done.exit_code == 1
     assert words in done.output
+    assert "--debug" not in done.output
     assert len(done.output.strip().splitlines()) == 1
 
 

@@ -82,6 +82,8 @@ def _submitted(asked: Asked, folder: Path | str, resume: bool) -> "Job":
     job = Job(new_folder(folder, asked.experiments), asked)
     try:
         job._start()
+    except scheduler.NotWithdrawn:
+        raise
     except JobError:
         _forget(job.folder)
         raise
@@ -125,13 +127,15 @@ def _script(job: "Job", site: Site, gpus: int, minutes: int) -> None:
 
 def _slurm(job: "Job", site: Site, gpus: int, minutes: int) -> None:
     _script(job, site, gpus, minutes)
-    number = scheduler.submit(job.folder.script)
+    number = scheduler.queue(job.folder.script)
     job.asked = replace(job.asked, slurm=number)
     try:
         job.folder.write(job.asked)
-    except OSError:  # nobody would find it again
-        scheduler.cancel(number)
+    except OSError as error:  # nobody would find it again
+        scheduler.withdraw(number, job._unwritten(error))
         raise
+    # after its number is written down: what comes in between, Ctrl-C or a silent controller, loses no job
+    scheduler.withdraw_if_for_ever(number)
 
 
 _START: dict[Backend, Callable[["Job", Site, int, int], None]] = {
@@ -165,9 +169,10 @@ class Job:
         try:
             _START[asked.backend](self, where, gpus, where.minutes if asked.minutes is None else asked.minutes)
         except OSError as error:
-            raise JobError(
-                f"{self.folder.path} cannot be written ({error.strerror}): make room there, or choose another folder="
-            ) from error
+            raise JobError(self._unwritten(error)) from error
+
+    def _unwritten(self, error: OSError) -> str:
+        return f"{self.folder.path} cannot be written ({error.strerror}): make room there, or choose another folder="
 
     @property
     def state(self) -> State:
@@ -282,6 +287,8 @@ class Job:
         self.asked, self._ended, self._why = replace(asked, slurm="", submitted=time.time()), 0.0, ""
         try:
             self._start()
+        except scheduler.NotWithdrawn:
+            raise
         except JobError:
             self.asked = before
             with contextlib.suppress(OSError):  # a full disk refused it: then it is there still

@@ -58,9 +58,19 @@ _NEVER = {
     "InvalidQOS": "the quality of service is not known: say qos in the profile",
 }  # fmt: skip
 
+_PERHAPS = "and may have queued the job all the same: look with squeue --me, and end that before you try again"
+
 
 class NoAnswer(JobError):
     """Slurm cannot be asked, here or at the moment: no news of any job."""
+
+
+class Silence(NoAnswer):
+    """It was asked, and said nothing in time: it may have done what it was told."""
+
+
+class NotWithdrawn(JobError):
+    """A job that should not be queued any more, and may be: what is known of it has to stay."""
 
 
 def environment(now: Mapping[str, str]) -> dict[str, str]:
@@ -74,16 +84,41 @@ def is_there() -> bool:
 
 def submit(script: Path) -> str:
     """Queue a batch file; its number. Raises JobError, also for a job that would wait for ever."""
-    done = _run("sbatch", "--parsable", str(script))
+    number = queue(script)
+    withdraw_if_for_ever(number)
+    return number
+
+
+def queue(script: Path) -> str:
+    """The number under which Slurm takes a batch file, whatever it makes of it later. Raises JobError."""
+    try:
+        done = _run("sbatch", "--parsable", str(script))
+    except Silence:
+        raise Silence(f"Slurm gave no answer to sbatch for {PATIENCE} s, {_PERHAPS}") from None
+    if done.returncode and "timed out" in done.stderr.lower():
+        raise Silence(f"Slurm gave no answer to sbatch ({refusal(done.stderr)}), {_PERHAPS}")
     if done.returncode:
         raise JobError(f"Slurm refuses the job: {refusal(done.stderr)}")
     number = done.stdout.strip().partition(";")[0]
     if not re.fullmatch(r"\d+", number):
         raise JobError(f"sbatch gave no job number but {done.stdout.strip()[:200]!r}: ask the site's staff")
-    if reason := _for_ever(number):
-        cancel(number)
-        raise JobError(f"Slurm would never start the job: {reason}")
     return number
+
+
+def withdraw_if_for_ever(number: str) -> None:
+    """Raises JobError for a job that would wait for ever, once it is out of the queue; else `NotWithdrawn`."""
+    if reason := _for_ever(number):
+        why = f"Slurm would never start the job: {reason}"
+        withdraw(number, why)
+        raise JobError(why)
+
+
+def withdraw(number: str, why: str) -> None:
+    """Take a job back, `why` being known; raises `NotWithdrawn` with its number where Slurm does not."""
+    try:
+        cancel(number)
+    except JobError as error:
+        raise NotWithdrawn(f"{why}; {error}; end it with scancel {number} before you submit again") from error
 
 
 def _for_ever(number: str) -> str:
@@ -101,8 +136,11 @@ def _for_ever(number: str) -> str:
 
 
 def refusal(said: str) -> str:
-    """What sbatch says, in one line, with what to do where that is known."""
-    lines = [re.sub(r"^(sbatch|allocation failure|error|fatal|: )*", "", line).strip() for line in said.splitlines()]
+    """What one of Slurm's commands says, in one line, with what to do where that is known."""
+    lines = [
+        re.sub(r"^(sbatch|scancel|squeue|allocation failure|error|fatal|: )*", "", line).strip()
+        for line in said.splitlines()
+    ]
     text = next((line for line in reversed(lines) if line), "no reason given")
     advice = {  # the first that fits: Slurm names an account and a partition together where the account is at fault
         "unable to contact": "try again when its controller is back, or ask the staff",
@@ -136,8 +174,12 @@ def state(number: str) -> tuple[str, State | None, str]:
 
 def _meaning(said: str, reason: str) -> tuple[State, str]:
     if said in _STATES:
-        return _STATES[said], _REASONS.get(reason.partition(",")[0], reason) if _STATES[said] == "queued" else ""
+        return _STATES[said], _waiting(reason) if _STATES[said] == "queued" else ""
     return "failed", _WHY.get(said, f"Slurm says {said}")
+
+
+def _waiting(reason: str) -> str:
+    return (_REASONS | _NEVER).get(reason.partition(",")[0], reason)
 
 
 def tasks(number: str, name: str, count: int) -> dict[int, tuple[str, State, str]] | None:
@@ -206,9 +248,12 @@ def _accounted(number: str) -> str:
 
 def cancel(number: str) -> None:
     """End a job. Raises JobError; one that has ended already is left as it is."""
-    done = _run("scancel", number)
+    try:
+        done = _run("scancel", number)
+    except NoAnswer as error:
+        raise NoAnswer(f"job {number} may still run: {error}") from None
     if done.returncode and not _is_forgotten(done):
-        raise JobError(f"job {number} cannot be cancelled: {refusal(done.stderr)}")
+        raise JobError(f"job {number} may still run, for it cannot be cancelled: {refusal(done.stderr)}")
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -219,4 +264,4 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
     except FileNotFoundError:
         raise NoAnswer(f"there is no {command[0]} here: use backend='script', and submit the file elsewhere") from None
     except subprocess.TimeoutExpired:
-        raise NoAnswer(f"Slurm gave no answer to {command[0]} for {PATIENCE} s: try again, or ask the staff") from None
+        raise Silence(f"Slurm gave no answer to {command[0]} for {PATIENCE} s: try again, or ask the staff") from None

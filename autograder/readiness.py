@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from autograder import authenticity, mapping, mending, questionnaire
+from autograder import authenticity, journal, mapping, mending, questionnaire
 from autograder.cells import CODE_STUB
 from autograder.checks import Failed, Verdict
 from autograder.evidence import TIMELINE
@@ -20,6 +20,7 @@ from labkit.recording import Recording, RecordingError
 from labkit.timeline import Timeline, TimelineError
 
 TEXT_STUB = "YOUR ANSWER HERE"
+MOST_NAMED = 5  # answers of those that are not in step
 HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*$", re.MULTILINE)
 
 State = Literal["complete", "missing", "wrong", "open"]
@@ -62,7 +63,7 @@ class HandedIn:
     """A file that belongs to the hand-in."""
 
     name: str
-    state: Literal["there", "missing", "wrong"]
+    state: Literal["there", "missing", "wrong", "stale"]  # stale is what does not say what the notebook gives
     found: str = ""
 
 
@@ -152,14 +153,24 @@ def _source(assignment: str) -> list[dict[str, Any]]:
     return cells
 
 
-def files(assignment: str, student: str, folder: Path, found: Notebook | None) -> Iterator[HandedIn]:
-    """The files that the lab asks for, as they lie in the folder."""
+def files(
+    assignment: str, student: str, folder: Path, found: Notebook | None, said: Mapping[str, Any] | None = None
+) -> Iterator[HandedIn]:
+    """The files that the lab asks for, as they lie in the folder; `said` is what the notebook's variables are, as far
+    as anybody has looked: replies by name."""
     for name, asked in questionnaire.recordings(assignment, student).items():
         yield _recording(folder, f"{name}.safetensors", asked)
     for name, map_asked in questionnaire.maps(assignment, student).items():
         yield _map(folder, f"{name}.safetensors", map_asked)
-    if found is not None and any(TIMELINE in cell["source"] for cell in found["cells"]):
+    if found is not None and _names(found, TIMELINE):
         yield _timeline(folder)
+    if found is not None and _names(found, journal.FILE):
+        yield _answers(folder, said or {})
+
+
+def _names(found: Notebook, file: str) -> bool:
+    """Does the notebook say that this file belongs to the hand-in?"""
+    return any(file in cell["source"] for cell in found["cells"])
 
 
 def _recording(folder: Path, name: str, asked: authenticity.Asked) -> HandedIn:
@@ -194,6 +205,23 @@ def _timeline(folder: Path) -> HandedIn:
     except TimelineError as error:
         return HandedIn(TIMELINE, "wrong", str(error).replace(f"{folder}/", ""))
     return HandedIn(TIMELINE, "there")
+
+
+def _answers(folder: Path, said: Mapping[str, Any]) -> HandedIn:
+    if not (folder / journal.FILE).is_file():
+        return HandedIn(journal.FILE, "missing", "autograder.check() in the notebook writes it, once there are answers")
+    if not (known := journal.read(folder)):
+        return HandedIn(journal.FILE, "wrong", "no answers can be read from it; delete it, and run autograder.check()")
+    behind = {"lacks": journal.lacking(known, said), "has another": journal.unlike(known, said)}
+    if not any(behind.values()):
+        return HandedIn(journal.FILE, "there")
+    words = " and ".join(f"{verb} {_some(names)}" for verb, names in behind.items() if names)
+    return HandedIn(journal.FILE, "stale", f"it {words}; run autograder.check() in the notebook again")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 # which lab is it

@@ -6,11 +6,14 @@ by the same checks. Only the inputs that the checks draw are others, and nobody'
 
 import ast
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from autograder import marking, mending, questionnaire, readiness, scratch, showing, submission
+from autograder import answers, marking, mending, questionnaire, readiness, results, scratch, showing, submission
+from autograder.answers import AnswerError
 from autograder.limits import Limits
 from autograder.markers import Warm
 from autograder.marking import How, Task
@@ -52,7 +55,8 @@ def rehearse(notebook: Path, how: How = "run") -> Rehearsal:
     with scratch.folder() as course, contextlib.closing(Warm()) as warm, _named(notebook, assignment) as folder:
         task = _task(Path(course), assignment, found).graded_by(how)
         result, outputs = marking.mark(task, student, folder, warm)
-    return Rehearsal(result, _readiness(notebook, found, result, outputs))
+        said = dict(_said(Path(course), result))
+    return Rehearsal(result, _readiness(notebook, found, result, outputs, said))
 
 
 def lines(found: Rehearsal) -> Iterator[str]:
@@ -60,7 +64,18 @@ def lines(found: Rehearsal) -> Iterator[str]:
     yield showing.readiness_text(found.readiness)
 
 
-def _readiness(notebook: Path, found: Notebook, result: Result, outputs: Outputs) -> Readiness:
+def _said(course: Path, result: Result) -> Iterator[tuple[str, Any]]:
+    """The notebook's variables, as the checks saw them: replies by name, those that hold a plain value."""
+    kept = results.load_evidence(course, result)
+    asked = chain.from_iterable(kept.exchanges.values()) if kept else ()
+    for exchange in (one for one in asked if one.request["do"] == "value"):
+        with contextlib.suppress(AnswerError, KeyError, TypeError):
+            reply = answers.from_bytes(exchange.reply.encode())
+            answers.decode(reply["value"])
+            yield exchange.request["name"], reply
+
+
+def _readiness(notebook: Path, found: Notebook, result: Result, outputs: Outputs, said: Mapping[str, Any]) -> Readiness:
     folder, student = notebook.absolute().parent, _student(found)
     asked = tuple(Asked(q.title, q.of, q.verdicts, q.points, q.note) for q in result.questions.values())
     reasons = [result.reason] if result.status == "refused" else []
@@ -69,7 +84,7 @@ def _readiness(notebook: Path, found: Notebook, result: Result, outputs: Outputs
         student=student,
         asked=asked,
         texts=tuple(readiness.texts(found)),
-        files=tuple(readiness.files(result.assignment, student, folder, found)),
+        files=tuple(readiness.files(result.assignment, student, folder, found, said)),
         blanks=tuple(readiness.blanks(found)),
         remarks=(*_misnamed(notebook, result.assignment), *reasons, *readiness.deleted(result.assignment, found)),
         stopped=tuple(readiness.raised(outputs.cells, found)),

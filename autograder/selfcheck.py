@@ -78,7 +78,7 @@ def ready(
         student=live.student,
         asked=tuple(asked),
         texts=tuple(readiness.texts(found)) if found else (),
-        files=tuple(readiness.files(assignment, live.student, folder, found)),
+        files=tuple(readiness.files(assignment, live.student, folder, found, live.said)),
         blanks=tuple(readiness.blanks(found)) if found else (),
         remarks=tuple(readiness.deleted(assignment, found)) if found else (),
         looked_at=f"the variables of this session, the files in {folder.name or folder}{',' if seen else ''}{seen}",

@@ -137,6 +137,8 @@ def _wrong(found: Readiness, asked: Sequence[Asked]) -> Iterator[list[str]]:
     for file in found.files:
         if file.state == "wrong":
             yield [f"✗ {one_line(file.name)} is not the file that is asked for: {one_line(file.found)}"]
+        if file.state == "stale":
+            yield [f"✗ {one_line(file.name)} is not in step with the notebook: {one_line(file.found)}"]
     yield from ([f"✗ {one_line(remark)}"] for remark in (*found.stopped, *found.remarks))
 
 

@@ -4,13 +4,14 @@ import contextlib
 import json
 import shutil
 
+import numpy as np
 import pytest
 import toy_lab
 from click.testing import CliRunner
 from toy_lab import hand_in, solved
 
+from autograder import answers, grading, journal, mending, readiness, rehearsal, results, selfcheck, submission
 from autograder import course as courses
-from autograder import grading, journal, mending, readiness, rehearsal, results, selfcheck, submission
 from autograder.checks import Verdict
 from autograder.cli import main
 from autograder.rehearsal import RehearsalError
@@ -222,6 +223,92 @@ def test_is_what_a_notebook_holds_shown_and_never_read(course, tmp_path, monkeyp
     assert "\x1b" not in page + text
 
 
+# answers.json among the files to hand in
+
+
+def naming_answers(notebook):
+    """The notebook with a list of the files to hand in."""
+    notebook["cells"][0]["source"] += "\n\nHand in this notebook and `answers.json`."
+    return notebook
+
+
+@pytest.mark.slow
+def test_are_noted_answers_held_against_what_the_notebook_gives(course, tmp_path):
+    path = written(tmp_path, naming_answers(solved(course, number=OWN)))
+    code, said = told(path)
+    assert code == 1
+    assert "… answers.json is not there: autograder.check() in the notebook writes it" in said
+    journal.note(tmp_path, {"number": {"value": 41}})
+    code, said = told(path)
+    assert code == 1
+    assert "✗ answers.json is not in step with the notebook: it has another number; run autograder.check()" in said
+    journal.note(tmp_path, {"number": {"value": 42}})
+    code, said = told(path)
+    assert (code, said.splitlines()[0]) == (0, SUMMARY)
+    assert "✓ answers.json" in said
+
+
+def test_does_a_session_list_the_answers_that_it_notes(course, tmp_path, monkeypatch):
+    written(tmp_path, naming_answers(solved(course, number=OWN)))
+    points, said = stated(answered(), tmp_path, monkeypatch)
+    assert points == 6
+    assert "… answers.json is not there" in said
+    monkeypatch.setattr(selfcheck, "_shell", lambda: True)  # in a notebook's kernel answers are noted
+    said = stated(answered(), tmp_path, monkeypatch)[1]
+    assert said.splitlines()[0] == SUMMARY
+    assert "✓ answers.json" in said
+    monkeypatch.setattr(journal, "note", lambda *_: None)  # where the folder cannot be written
+    assert "it has another number" in stated(answered(number="number = 43"), tmp_path, monkeypatch)[1]
+
+
+def test_are_answers_not_mentioned_where_the_lab_asks_for_no_such_file(course, tmp_path, monkeypatch):
+    written(tmp_path, solved(course, number=OWN))
+    journal.note(tmp_path, {"number": {"value": 41}})
+    assert "answers.json" not in stated(answered(), tmp_path, monkeypatch)[1]
+
+
+A, LARGE = np.array([1.0, 2e-6, np.nan]), np.arange(3)
+NAMED = [f"n{k}" for k in range(8)]
+
+
+@pytest.mark.parametrize(("noted", "now", "state", "words"), [
+    ({"a": 1.0, "b": 2}, {"a": 1.0}, "there", ""),
+    ({"a": 1.0}, {"a": 1.00001}, "there", ""),
+    ({"a": 1.0}, {"a": 1.01}, "stale", "it has another a; run autograder.check() in the notebook again"),
+    ({"a": 1e-9}, {"a": 2e-9}, "stale", "another a"),
+    ({"a": 0.0}, {"a": 0.0}, "there", ""),
+    ({"a": 41}, {"a": 42}, "stale", "another a"),
+    ({"a": 10**400}, {"a": 10**400}, "there", ""),
+    ({"a": True}, {"a": 1}, "stale", "another a"),
+    ({"a": "relu"}, {"a": "tanh"}, "stale", "another a"),
+    ({"a": {"relu": (1.0, None)}}, {"a": {"relu": (1.0, None)}}, "there", ""),
+    ({"a": {"relu": [1.0]}}, {"a": {"relu": [1.0, 2.0]}}, "stale", "another a"),
+    ({"a": {"relu": 1.0}}, {"a": {"tanh": 1.0}}, "stale", "another a"),
+    ({"a": A}, {"a": A * (1 + 1e-6)}, "there", ""),
+    ({"a": A}, {"a": A[::-1].copy()}, "stale", "another a"),
+    ({"a": LARGE}, {"a": LARGE[:2]}, "stale", "another a"),
+    ({"a": float("inf")}, {"a": float("inf")}, "there", ""),
+    ({"a": float("inf")}, {"a": 1.0}, "stale", "another a"),
+    ({"b": 1}, {"a": 1, "b": 2}, "stale", "it lacks a and has another b; run"),
+    ({"b": 1}, dict.fromkeys(NAMED, 1), "stale", "it lacks n0, n1, n2, n3, n4 and 3 more; run"),
+    ({"b": 1}, {"a": "x" * journal.LONGEST}, "there", ""),
+    ({}, {"a": 1}, "wrong", "no answers can be read from it"),
+])  # fmt: skip
+def test_are_noted_answers_there_stale_or_wrong(tmp_path, noted, now, state, words):
+    said = {name: {"value": answers.encode(value)} for name, value in now.items()}
+    known = {name: {"value": answers.encode(value)} for name, value in noted.items()}
+    (tmp_path / journal.FILE).write_text(json.dumps({"format": journal.FORMAT, "answers": known}))
+    notebook = {"cells": [{"cell_type": "markdown", "source": "`answers.json`", "metadata": {}}]}
+    [found] = readiness.files("toy", "ada", tmp_path, notebook, said)
+    assert (found.name, found.state) == ("answers.json", state)
+    assert words in found.found
+
+
+@pytest.mark.parametrize("noted", [None, [], 3, {}, {"value": {"x": 1}}, {"value": {"array": {}}}])
+def test_is_a_noted_answer_that_cannot_be_read_another(noted):
+    assert journal.unlike({"a": noted}, {"a": {"value": 1}}) == ["a"]
+
+
 @pytest.mark.parametrize(("verdicts", "state"), [
     ([("passed", False)], "complete"), ([("failed", True)], "missing"), ([("failed", False)], "wrong"),
     ([("failed", True), ("failed", False)], "wrong"), ([("failed", True), ("skipped", False)], "missing"),
@@ -247,7 +334,7 @@ def test_are_files_and_answers_that_are_not_there_named(short, tmp_path):
     assert states["relu.safetensors"][0] == "wrong"
     assert "another student's run" in states["relu.safetensors"][1]
     assert "cut off" in states["own.safetensors"][1]
-    assert states["workspace.json"][0] == states["sigmoid.safetensors"][0] == "missing"
+    assert states["workspace.json"][0] == states["sigmoid.safetensors"][0] == states["answers.json"][0] == "missing"
     found["cells"] = [cell for cell in found["cells"] if mending.grade_id(cell) != "question_1_answer"]
     assert [line.split(":")[0] for line in readiness.deleted(lab, found)] == [
         "The cell question_1_answer is gone from the notebook"

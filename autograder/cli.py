@@ -619,7 +619,7 @@ def _show_similar(found: Similarities) -> None:
     click.echo("No verdict: equal work may be honest (the same template, tutorial or only way). Look, then talk.")
     table = Table("students", "code", "essays", "recordings", "what")
     for pair in found.pairs[:MOST_PAIRS]:
-        shares = (f"{share:.0%}" for share in (pair.code, pair.essays, pair.recordings))
+        shares = ("–" if share is None else f"{share:.0%}" for share in pair.shares)
         what = Text("\n".join(short(words, LONGEST) for words in pair.said))
         table.add_row(Text(f"{short(pair.first)}, {short(pair.second)}"), *shares, what)
     if table.row_count:
@@ -629,6 +629,8 @@ def _show_similar(found: Similarities) -> None:
                f"{f'; {left} that share less are not shown here' if left else ''}")  # fmt: skip
     if found.common:
         click.echo(f"{found.common} students have passages that so many others have, too, that these alone list nobody")
+    if found.empty:
+        click.echo(f"Nothing of their own to compare: {', '.join(map(short, found.empty))}")
     for student, why in found.troubles:
         click.echo(f"{short(student)} was not compared as a whole: {short(why, LONGEST)}")
 

@@ -78,25 +78,37 @@ class Work:
 
 @dataclass(frozen=True)
 class Pair:
-    """What two students share; shares from 0 to 1, of the smaller one's."""
+    """What two students share; shares from 0 to 1, of the smaller one's, None where one of them has nothing of it."""
 
     first: str
     second: str
-    code: float
-    essays: float
-    recordings: float
+    code: float | None
+    essays: float | None
+    recordings: float | None
     said: tuple[str, ...]  # about their recordings, in sentences
     code_passages: tuple[Passage, ...] = ()
     essay_passages: tuple[Passage, ...] = ()
 
     @property
-    def most(self) -> float:
-        return max(self.code, self.essays, self.recordings)
+    def shares(self) -> tuple[float | None, ...]:
+        return self.code, self.essays, self.recordings
+
+    @property
+    def telling(self) -> tuple[float, ...]:
+        """Larger for what an instructor should see earlier: a copy of code and words comes before one of code alone."""
+        return _telling([share or 0.0 for share in self.shares])
+
+
+def _telling(shares: Sequence[float]) -> tuple[float, ...]:
+    """The shares, largest first. Before that to tenths: all of a few lines is no more telling than nearly all of two
+    notebooks."""
+    ranked = sorted(shares, reverse=True)
+    return *(round(share, 1) for share in ranked), *ranked
 
 
 @dataclass(frozen=True)
 class Similarities:
-    """The pairs of a class that share most, most first."""
+    """The pairs of a class that share most, the most telling first."""
 
     assignment: str
     students: int
@@ -105,6 +117,7 @@ class Similarities:
     further: int  # pairs that share less than these and were not looked at any closer
     common: int  # students with code or words that so many have that they were not counted
     troubles: tuple[tuple[str, str], ...]  # who could not be compared, and why
+    empty: tuple[str, ...] = ()  # who has nothing beside what was released
 
 
 def similarity(course: Path, assignment: str, threshold: float = THRESHOLD, *, progress: bool = True) -> Similarities:
@@ -124,13 +137,17 @@ def compare(assignment: str, works: Sequence[Work], released: Notebook, threshol
     template_words = _every([word_tokens(text) for text in _sources(released, "markdown")], PROSE)
     own_code = [_prints(work.code, CODE, template_code, fingerprints.WINDOW) for work in works]
     own_words = [_prints(work.essays, PROSE, template_words, 1) for work in works]
-    rows = _shares(fingerprints.shared([_rows(work.runs) for work in works], len(works))[0], LEAST["recordings"])
+    own_rows = [_rows(work.runs) for work in works]
+    rows = _shares(fingerprints.shared(own_rows, len(works))[0], LEAST["recordings"])
     code, common_code = _listing(own_code, most, LEAST["code"])
     words, common_words = _listing(own_words, most, LEAST["essays"])
     found = _ranked([code, words, rows], _same_seeds(works, most), threshold)
     # who is listed is shown with all that is shared
-    shares = [_listing(own, len(works), 1)[0] for own in (own_code, own_words)]
-    pairs = sorted((_pair(works, i, j, shares) for i, j in found[:MOST_PAIRS]), key=lambda pair: -pair.most)
+    shares = [_comparable(_listing(own, len(works), 1)[0], own) for own in (own_code, own_words)]
+    shares.append(_comparable(np.zeros_like(rows), own_rows))
+    pairs = sorted(
+        (_pair(works, i, j, shares) for i, j in found[:MOST_PAIRS]), key=lambda pair: pair.telling, reverse=True
+    )
     by_name = {work.student: work for work in works}
     shown = [_with_passages(one, by_name, template_code, template_words, threshold) for one in pairs[:MOST_SHOWN]]
     return Similarities(
@@ -141,7 +158,15 @@ def compare(assignment: str, works: Sequence[Work], released: Notebook, threshol
         max(0, len(found) - MOST_PAIRS),
         int((common_code | common_words).sum()),
         tuple((work.student, work.trouble) for work in works if work.trouble),
+        tuple(_empty(works, [own_code, own_words, own_rows])),
     )
+
+
+def _empty(works: Sequence[Work], own: Sequence[Sequence[Hashes]]) -> Iterator[str]:
+    """Who has nothing of any kind, though it could be read."""
+    for work, *kinds in zip(works, *own, strict=True):
+        if not work.trouble and not any(map(len, kinds)):
+            yield work.student
 
 
 # Reading
@@ -333,13 +358,18 @@ def _shares(counts: NDArray[np.int64], least: int) -> Array:
     return np.where(counts >= least, counts / smaller, 0.0)
 
 
+def _comparable(shares: Array, own: Sequence[Hashes]) -> Array:
+    """The (S, S) shares, NaN where one of the two has nothing of its own."""
+    some = np.array([len(one) > 0 for one in own])
+    return np.where(some[:, None] & some[None, :], shares, np.nan)
+
+
 def _ranked(shares: Sequence[Array], same_seeds: set[tuple[int, int]], threshold: float) -> list[tuple[int, int]]:
-    """Who shares enough code or words, any recorded iterations or a seed; most first."""
+    """Who shares enough code or words, any recorded iterations or a seed; the most telling first."""
     code, essays, rows = shares
     chosen = (code >= threshold) | (essays >= threshold) | (rows > 0)
     found = {(i, j) for i, j in np.argwhere(np.triu(chosen, 1)).tolist()} | same_seeds
-    most = np.maximum.reduce(shares)
-    return sorted(found, key=lambda pair: (-most[pair], pair))
+    return sorted(sorted(found), key=lambda pair: _telling([float(one[pair]) for one in shares]), reverse=True)
 
 
 def _same_seeds(works: Sequence[Work], most: int) -> set[tuple[int, int]]:
@@ -366,11 +396,15 @@ def _pair(works: Sequence[Work], i: int, j: int, shares: Sequence[Array]) -> Pai
     return Pair(
         first.student,
         second.student,
-        float(shares[0][i, j]),
-        float(shares[1][i, j]),
-        max((share for _, _, share in matches), default=0.0),
+        _share(shares[0][i, j]),
+        _share(shares[1][i, j]),
+        max((share for _, _, share in matches), default=_share(shares[2][i, j])),
         tuple(f"{words}: {', '.join(names)}" for words, names in said.items()),
     )
+
+
+def _share(found: float) -> float | None:
+    return None if math.isnan(found) else float(found)
 
 
 def _match(run: Run, others: Sequence[Run]) -> tuple[Run, Run, float] | None:
@@ -393,8 +427,8 @@ def _digest(path: Path) -> str:
 def _with_passages(pair: Pair, works: Mapping[str, Work], code: Hashes, words: Hashes, threshold: float) -> Pair:
     """The pair with the passages of what it is listed for; what is shared below the threshold says nothing."""
     a, b = works[pair.first], works[pair.second]
-    of_code = fingerprints.passages(a.code, b.code, CODE, code) if pair.code >= threshold else []
-    of_essays = fingerprints.passages(a.essays, b.essays, PROSE, words) if pair.essays >= threshold else []
+    of_code = fingerprints.passages(a.code, b.code, CODE, code) if (pair.code or 0) >= threshold else []
+    of_essays = fingerprints.passages(a.essays, b.essays, PROSE, words) if (pair.essays or 0) >= threshold else []
     return replace(pair, code_passages=tuple(of_code[:MOST_PASSAGES]), essay_passages=tuple(of_essays[:MOST_PASSAGES]))
 
 
@@ -407,7 +441,7 @@ def export_csv(found: Similarities, path: Path) -> Path:
     table = csv.writer(text)
     table.writerow(["first", "second", "code", "essays", "recordings", "what"])
     for pair in found.pairs:
-        shares = (f"{share:.3f}" for share in (pair.code, pair.essays, pair.recordings))
+        shares = ("" if share is None else f"{share:.3f}" for share in pair.shares)
         table.writerow([safe_cell(pair.first), safe_cell(pair.second), *shares, safe_cell("; ".join(pair.said))])
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_whole(path, text.getvalue().encode())

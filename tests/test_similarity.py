@@ -502,6 +502,73 @@ def test_do_links_lead_to_no_recording(course, trained):
 # What is told
 
 
+def a_pair(*shares, said=()):
+    return Pair("ada", "bela", *shares, said)
+
+
+@pytest.mark.parametrize(("first", "then"), [
+    (a_pair(1.0, 1.0, 0.0), a_pair(1.0, None, None)),  # a whole copy; a few lines of somebody who wrote nothing else
+    (a_pair(0.97, 0.96, None), a_pair(1.0, 0.0, 0.0)),
+    (a_pair(0.3, None, 1.0), a_pair(0.8, 0.8, 0.0)),
+    (a_pair(0.93, 0.0, 0.0), a_pair(0.91, 0.0, 0.0)),
+    (a_pair(0.3, 0.0, None), a_pair(None, None, 0.0, said=("recordings of both have the same seed: 7",))),
+])  # fmt: skip
+def test_is_what_tells_more_ahead(first, then):
+    assert first.telling > then.telling
+
+
+def test_do_whole_copies_come_before_those_that_leave_nothing_to_compare(course):
+    """In the order of their names the empty ones were first."""
+    whole = answers("careful")
+    hand_in(course, "ada", whole[:2])
+    for who in ("bela", "carmen"):
+        hand_in(course, who, whole, [SENTENCE])
+    hand_in(course, "dmitri")
+    found = found_in(course)
+    assert [(pair.first, pair.second) for pair in found.pairs] == [
+        ("bela", "carmen"), ("ada", "bela"), ("ada", "carmen"),
+    ]  # fmt: skip
+    assert [pair.shares for pair in found.pairs] == [(1.0, 1.0, None), (1.0, None, None), (1.0, None, None)]
+    assert found.empty == ("dmitri",)
+
+
+def test_does_what_lists_nobody_by_itself_count_among_those_who_are_listed(course):
+    """A short text is no reason to look at a pair, but with the code it is one to look at it first."""
+    for who, code, essays in (("ada", "terse", []), ("bela", "terse", []), ("carmen", "careful", [SENTENCE[:70]]),
+                              ("dmitri", "careful", [SENTENCE[:70]])):  # fmt: skip
+        hand_in(course, who, answers(code), essays)
+    assert list(listed(course)) == [("carmen", "dmitri"), ("ada", "bela")]
+
+
+def test_are_the_most_telling_kept_where_there_are_too_many(course, monkeypatch):
+    whole = answers("careful")
+    hand_in(course, "ada", whole[:2])
+    for who in ("bela", "carmen"):
+        hand_in(course, who, whole, [SENTENCE])
+    monkeypatch.setattr(similarity, "MOST_PAIRS", 1)
+    assert list(listed(course)) == [("bela", "carmen")]
+    assert found_in(course).further == 2
+
+
+def test_is_it_said_where_there_is_nothing_to_compare(course, tmp_path):
+    for who in ("ada", "bela"):
+        hand_in(course, who, answers("careful"))
+    hand_in(course, "carmen")
+    arguments = ["similarity", LAB, "--course", course, "--csv", tmp_path / "a.csv", "--html", tmp_path / "a.html"]
+    shown = CliRunner().invoke(main, list(map(str, arguments))).output
+    page = " ".join((tmp_path / "a.html").read_text("utf-8").split())
+    assert "Nothing of their own to compare: carmen" in shown
+    assert "<p>Nothing of their own to compare: carmen.</p>" in page
+    assert re.search(r"100%\W+–\W+–", shown)
+    assert page.count('<td class="number">–</td>') == 2
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "ada,bela,1.000,,,"
+
+
+def test_is_a_pair_without_a_passage_no_empty_section(tmp_path):
+    found = Similarities("lab", 2, 0.25, (a_pair(0.2, 0.0, None),), 0, 0, ())
+    assert "there is no passage to show" in export_html(found, tmp_path / "x.html").read_text("utf-8")
+
+
 def test_is_what_cannot_be_read_named_and_stops_nobody(course):
     for who in ("ada", "bela"):
         hand_in(course, who, answers("careful"))

@@ -95,7 +95,9 @@ def _path(**kinds: bool) -> click.Path:
     return click.Path(path_type=Path, **kinds)
 
 
-debug = click.option("--debug", is_flag=True, expose_value=False, callback=_note_debug, help="Show errors in full.")
+debug = click.option(
+    "--debug", is_flag=True, expose_value=False, callback=_note_debug, help="Show the traceback of an error."
+)
 course_option = click.option("--course", type=_path(file_okay=False), default=".", callback=_course, show_default=True,
                              help="The course directory.")  # fmt: skip
 jobs_option = click.option("--jobs", type=click.IntRange(min=1),
@@ -137,7 +139,9 @@ def main() -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @debug
 def init(directory: Path, names: Sequence[str]) -> None:
-    """Make DIR a course with the labs NAME, by default all; no file that is there changes.
+    """Make DIR a course with the labs NAME, by default all.
+
+    No file that is there already changes.
 
     \b
     Example:
@@ -186,7 +190,9 @@ def _sources(course: Path, names: Sequence[str]) -> list[Path]:
 @course_option
 @debug
 def release(name: str, course: Path) -> None:
-    """Build the lab NAME and make the students' version of it, with nbgrader.
+    """Make the students' version of the lab NAME, with nbgrader.
+
+    Its notebook is built first.
 
     \b
     Example:
@@ -205,7 +211,9 @@ def release(name: str, course: Path) -> None:
 @course_option
 @debug
 def simulate(name: str, students: int, seed: int, jobs: int | None, course: Path) -> None:
-    """Let a class of simulated students hand in the lab NAME; real submissions are never touched.
+    """Let simulated students hand in the lab NAME.
+
+    Real submissions are never touched.
 
     \b
     Example:
@@ -224,13 +232,14 @@ def simulate(name: str, students: int, seed: int, jobs: int | None, course: Path
 @name_argument
 @click.argument("students", nargs=-1, metavar="[STUDENT]...")
 @click.option("--student", "more", multiple=True, metavar="STUDENT", help="One of the students; may be given again.")
-@click.option("--evidence-only", is_flag=True, help="Run no student's code: recordings and recorded answers alone.")
+@click.option("--evidence-only", is_flag=True, help="Run no student's code: recordings and answers.json alone.")
 @click.option("--execute", is_flag=True, help="Run every training anew, and grade the recordings that come of it.")
 @click.option("--force", is_flag=True, help="Grade again what did not change, too.")
 @click.option("--explain", nargs=2, metavar="STUDENT QUESTION", help="Show the evidence behind one mark instead.")
 @click.option("--backend", type=click.Choice(["local", "slurm"]), default="local", show_default=True,
               help="Grade on this machine, or as jobs of a Slurm cluster.")  # fmt: skip
-@click.option("--profile", metavar="NAME|FILE", help="The cluster: generic, teaching, or a .toml file of your own.")
+@click.option("--profile", metavar="NAME|FILE",
+              help="The cluster: generic, which is the default, teaching, or a .toml file of your own.")  # fmt: skip
 @jobs_option
 @course_option
 @debug
@@ -247,7 +256,9 @@ def grade(
     jobs: int | None,
     course: Path,
 ) -> None:
-    """Grade what was handed in of the lab NAME into nbgrader's gradebook, by default everybody's.
+    """Grade what was handed in of the lab NAME.
+
+    By default everybody's is graded, into nbgrader's gradebook.
 
     \b
     Example:
@@ -287,17 +298,17 @@ def grade(
 
 @main.command()
 @click.argument("notebook", type=_path(dir_okay=False))
-@click.option("--evidence-only", is_flag=True, help="Do not run the notebook: look at recordings and noted answers.")
+@click.option("--evidence-only", is_flag=True, help="Do not run the notebook: look at recordings and answers.json.")
 @debug
 def check(notebook: Path, evidence_only: bool) -> None:
-    """Say what grading will say of NOTEBOOK, with the recordings beside it, before it is handed in.
+    """Say what grading will say of NOTEBOOK before it is handed in.
 
     \b
     Example:
       autograder check vanishing_gradients.ipynb
 
-    The notebook is run as a grader runs it, and looked at by the same checks. The exit code is 0 when everything holds
-    and every answer is written.
+    The notebook is run as a grader runs it, with the files beside it, and looked at by the same checks. The exit code
+    is 0 when every check holds, every answer is written and every file is there.
     """
     from autograder import rehearsal
 
@@ -313,12 +324,14 @@ def check(notebook: Path, evidence_only: bool) -> None:
 @main.command()
 @name_argument
 @click.argument("students", nargs=-1, metavar="[STUDENT]...")
-@click.option("--checks", is_flag=True, help="Run the checks again, and none of the students' code; has to be said.")
+@click.option("--checks", is_flag=True, help="Required: run the checks again, and none of the students' code.")
 @click.option("--dry-run", is_flag=True, help="Only show whose marks would change.")
 @course_option
 @debug
 def regrade(name: str, students: Sequence[str], checks: bool, dry_run: bool, course: Path) -> None:
-    """Run changed checks of the lab NAME over stored recordings and answers, by default everybody's.
+    """Run changed checks of the lab NAME over what was stored.
+
+    By default over everybody's recordings and answers.
 
     \b
     Example:
@@ -340,7 +353,9 @@ def regrade(name: str, students: Sequence[str], checks: bool, dry_run: bool, cou
 @course_option
 @debug
 def feedback(name: str, jobs: int | None, course: Path) -> None:
-    """Write the page of feedback of everybody who was graded in the lab NAME, as `nbgrader generate_feedback` does.
+    """Write the pages of feedback on the lab NAME.
+
+    There is one for everybody who was graded, as `nbgrader generate_feedback` writes it.
 
     \b
     Example:
@@ -361,7 +376,9 @@ def feedback(name: str, jobs: int | None, course: Path) -> None:
 @course_option
 @debug
 def report(name: str, output: Path | None, course: Path) -> None:
-    """Write the class report of the lab NAME: one HTML page that needs nothing else.
+    """Write the class report of the lab NAME.
+
+    It is one HTML page that needs nothing else.
 
     \b
     Example:
@@ -379,7 +396,9 @@ def report(name: str, output: Path | None, course: Path) -> None:
 @course_option
 @debug
 def export(name: str, output: Path | None, course: Path) -> None:
-    """Write the points of the lab NAME as comma-separated values, one row for each student.
+    """Write the points of the lab NAME as comma-separated values.
+
+    There is one row for each student.
 
     \b
     Example:
@@ -405,7 +424,9 @@ def export(name: str, output: Path | None, course: Path) -> None:
 @course_option
 @debug
 def similarity(name: str, threshold: float, table: Path | None, page: Path | None, course: Path) -> None:
-    """Show who shares code, words or recordings of the lab NAME with whom. This is no verdict and changes no mark.
+    """Show who shares work on the lab NAME with whom.
+
+    Code, words and recordings are compared. This is no verdict and changes no mark.
 
     \b
     Example:
@@ -429,9 +450,10 @@ def similarity(name: str, threshold: float, table: Path | None, page: Path | Non
 @course_option
 @debug
 def audit(name: str, students: Sequence[str], stretches: int, course: Path) -> None:
-    """Audit the recordings handed in of the lab NAME, by default everybody's, without running any student's code.
+    """Audit the recordings that were handed in of the lab NAME.
 
-    Ends with exit code 0 only when every student has recordings and all were found to be honest.
+    By default everybody's are audited, without running any student's code. Ends with exit code 0 only when every
+    student has recordings and all were found to be honest.
 
     \b
     Example:
@@ -451,13 +473,15 @@ def audit(name: str, students: Sequence[str], stretches: int, course: Path) -> N
 
 @main.command()
 @students_option
-@click.option("--dir", "directory", type=_path(file_okay=False), default="demo", show_default=True, help="The course.")
+@click.option("--dir", "directory", type=_path(file_okay=False), default="demo", show_default=True,
+              help="The course directory.")  # fmt: skip
 @jobs_option
 @debug
 def demo(students: int, directory: Path, jobs: int | None) -> None:
-    """Show the whole life of a lab: released, handed in by a simulated class, graded, reported.
+    """Show the whole life of a lab with a simulated class.
 
-    It can be run again and again: what did not change is kept, and nothing is deleted that it did not make.
+    The lab is released, handed in, graded and reported. It can be run again and again: what did not change is kept, and
+    nothing is deleted that it did not make.
 
     \b
     Example:

@@ -20,16 +20,22 @@ FEW = 20  # seeds; of fewer, the 2.5th percentile is nearly the least of them
 def main() -> None:
     """Train networks, record their gradients, look at the recordings.
 
-    Example: labkit run vanishing/relu vanishing/sigmoid
+    \b
+    Example:
+      labkit run vanishing/relu vanishing/sigmoid
     """
     prepare_terminal()
 
 
 @main.command("list")
 def list_experiments() -> None:
-    """Say which experiments there are, where they were published, and whose defaults they have.
+    """Say which experiments there are, and where they were published.
 
-    Example: labkit list
+    Also whose defaults they have.
+
+    \b
+    Example:
+      labkit list
     """
     from labkit.catalogue import EXPERIMENTS, ORIGINS
 
@@ -42,12 +48,13 @@ def list_experiments() -> None:
 
 
 @main.command()
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, metavar="EXPERIMENT...")
 @click.option("--student", default="", help="Whose run: the seed follows from the id.")
 @click.option("--seeds", type=int, help="Train with so many seeds, and show medians and 95 % bands over them.")
 @changes
 @click.option("--device", help="cpu or cuda; by default a GPU where there is one.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The folder for the recordings.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path(), show_default=True,
+              help="The folder for the recordings.")  # fmt: skip
 @click.option("--again", is_flag=True, help="Train again even if the recording is there.")
 @click.option("--resume", is_flag=True, help="Go on with recordings there that were cut off.")
 def run(
@@ -60,7 +67,9 @@ def run(
     folder already is read, not trained again; a finished recording of another run is never overwritten. One that was
     cut off is trained anew, unless you say --resume.
 
-    Example: labkit run vanishing/relu vanishing/sigmoid --student ada
+    \b
+    Example:
+      labkit run vanishing/relu vanishing/sigmoid --student ada
     """
     if student and seeds is not None:
         raise click.UsageError("a student has one seed: say --student or --seeds")
@@ -149,12 +158,17 @@ def _bands(name: str, layers: Sequence[str], figures: Sequence[tuple[Any, Any, A
 @main.command("map")
 @click.argument("names", nargs=-1, required=True, metavar="trainability/ACTIVATION...")
 @click.option("--student", default="", help="Whose map: the seed follows from the id.")
-@click.option("--size", type=click.Choice(["tiny", "coarse", "fine"]), default="coarse", help="Fewer or more networks.")
+@click.option("--size", type=click.Choice(["tiny", "coarse", "fine"]), default="coarse", show_default=True,
+              help="Fewer or more networks.")  # fmt: skip
 @click.option("--device", help="cpu or cuda; by default a GPU where there is one.")
-@click.option("--backend", default="here", help="here; or as in `labkit submit`, a job for each depth.")
-@click.option("--profile", default="generic", help="The cluster: generic, teaching, or a .toml file of your own.")
-@click.option("--time", "minutes", type=int, help="Minutes of a job, instead of the profile's.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path(), help="The folder for maps and figures.")
+@click.option("--backend", default="here", show_default=True,
+              help="here; or as in `labkit submit`, a job for each depth.")  # fmt: skip
+@click.option("--profile", default="generic", show_default=True, metavar="NAME|FILE",
+              help="The cluster: generic, teaching, or a .toml file of your own.")  # fmt: skip
+@click.option("--time", "minutes", type=int, metavar="MINUTES",
+              help="The time limit of a job, instead of the profile's.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), default=Path(), show_default=True,
+              help="The folder for maps and figures.")  # fmt: skip
 def draw_map(
     names: tuple[str, ...], student: str, size: Any, device: str | None, backend: Any, profile: str,
     minutes: int | None, out: Path,
@@ -164,7 +178,9 @@ def draw_map(
     Trains a network for each pair, saves what came of them, and draws it with theory's depth scales over it. What a
     file in the folder has of this very map is not trained again.
 
-    Example: labkit map trainability/tanh --student ada
+    \b
+    Example:
+      labkit map trainability/tanh --student ada
     """
     from labkit import maps, plots
 
@@ -188,11 +204,13 @@ main.add_command(jobs.job)
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORDING...")
 def show(files: tuple[Path, ...]) -> None:
     """Say what is in recordings, after checking every byte of them.
 
-    Example: labkit show vanishing-relu.safetensors
+    \b
+    Example:
+      labkit show vanishing-relu.safetensors
     """
     from rich.console import Console
 
@@ -203,12 +221,15 @@ def show(files: tuple[Path, ...]) -> None:
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("figures"), help="The folder for the figures.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORDING...")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("figures"), show_default=True,
+              help="The folder for the figures.")  # fmt: skip
 def plot(files: tuple[Path, ...], out: Path) -> None:
     """Draw every figure of the lab from recordings, as PNG files.
 
-    Example: labkit plot vanishing-relu.safetensors vanishing-sigmoid.safetensors --out figures
+    \b
+    Example:
+      labkit plot vanishing-relu.safetensors vanishing-sigmoid.safetensors --out figures
     """
     from labkit import plots
     from labkit.recording import Recording
@@ -222,9 +243,11 @@ def plot(files: tuple[Path, ...], out: Path) -> None:
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORDING...")
 def diagnose(files: tuple[Path, ...]) -> None:
-    """Say whether gradients vanish or explode in recordings, why, and what to try next.
+    """Say whether gradients vanish or explode, why, and what to try.
 
-    Example: labkit diagnose vanishing-sigmoid.safetensors
+    \b
+    Example:
+      labkit diagnose vanishing-sigmoid.safetensors
     """
     from labkit import diagnosis
     from labkit.recording import Recording
@@ -235,18 +258,24 @@ def diagnose(files: tuple[Path, ...]) -> None:
 
 @main.command()
 @click.option("--quick", is_flag=True, help="Fewer seeds, and the deep networks on few images.")
-@click.option("--seeds", type=click.IntRange(min=1), help="So many seeds for every experiment.")
-@click.option("--only", multiple=True, metavar="SOURCE", help="S1, S3, S4 or S5; may be given several times.")
-@click.option("--data", type=click.Choice(["mnist", "digits"]), default="mnist", help="digits where MNIST is not.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"), help="The folder for all of it.")
+@click.option("--seeds", type=click.IntRange(min=1),
+              help="So many seeds for every experiment; by default fewer for the deep networks.")  # fmt: skip
+@click.option("--only", multiple=True, metavar="SOURCE",
+              help="One of the tutorials, S1, S3, S4 or S5; may be given again.")  # fmt: skip
+@click.option("--data", type=click.Choice(["mnist", "digits"]), default="mnist", show_default=True,
+              help="digits where MNIST is not.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reproduction"), show_default=True,
+              help="The folder for all of it.")  # fmt: skip
 def reproduce(quick: bool, seeds: int | None, only: tuple[str, ...], data: str, out: Path) -> None:
-    """Run the tutorials' experiments over seeds, and hold what they say against it: REPRODUCTION.md.
+    """Hold what the tutorials say against runs over many seeds.
 
-    Recordings are kept in the folder, each under a name that follows from its whole experiment: an interrupted run
-    goes on where it was, --only adds to what is there, and the table of another --data or size is made again in
-    seconds. S2 asks questions and publishes no figure.
+    Writes REPRODUCTION.md. Recordings are kept in the folder, each under a name that follows from its whole experiment:
+    an interrupted run goes on where it was, --only adds to what is there, and the table of another --data or size is
+    made again in seconds. S2 asks questions and publishes no figure.
 
-    Example: labkit reproduce --quick --data digits
+    \b
+    Example:
+      labkit reproduce --quick --data digits
     """
     from labkit.reproduction import Plan
     from labkit.reproduction import reproduce as run_all
@@ -259,17 +288,24 @@ def reproduce(quick: bool, seeds: int | None, only: tuple[str, ...], data: str, 
 def export() -> None:
     """Write recordings for other programs.
 
-    Example: labkit export tensorboard vanishing-relu.safetensors --out events
+    \b
+    Example:
+      labkit export tensorboard vanishing-relu.safetensors --out events
     """
 
 
 @export.command("tensorboard")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORDING...")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("events"), help="The folder for the event files.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("events"), show_default=True,
+              help="The folder for the event files.")  # fmt: skip
 def export_tensorboard(files: tuple[Path, ...], out: Path) -> None:
-    """Write scalars and histograms as event files, a folder for each recording; `tensorboard --logdir OUT` shows them.
+    """Write scalars and histograms as TensorBoard's event files.
 
-    Example: labkit export tensorboard vanishing-relu.safetensors vanishing-sigmoid.safetensors --out events
+    There is a folder for each recording; `tensorboard --logdir OUT` shows them.
+
+    \b
+    Example:
+      labkit export tensorboard vanishing-relu.safetensors vanishing-sigmoid.safetensors --out events
     """
     from labkit.export import folders, to_tensorboard
     from labkit.recording import Recording
@@ -283,11 +319,14 @@ def export_tensorboard(files: tuple[Path, ...], out: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path), metavar="RECORDING")
 @click.option("--at", "iteration", type=int, required=True, metavar="I", help="The iteration, from 1.")
 def replay(file: Path, iteration: int) -> None:
-    """Run a recording again from the checkpoint before iteration I, in numpy, and show both figures of I.
+    """Run a recording again up to iteration I, and compare.
 
-    Data and settings are those that the file names. Ends with exit code 1 when a figure is off.
+    It is run in numpy, from the checkpoint before I, and the figures of both are shown. Data and settings are those
+    that the file names. Ends with exit code 1 when a figure is off.
 
-    Example: labkit replay vanishing-relu.safetensors --at 431
+    \b
+    Example:
+      labkit replay vanishing-relu.safetensors --at 431
     """
     from rich.console import Console
 
@@ -306,7 +345,8 @@ def replay(file: Path, iteration: int) -> None:
 
 @main.command()
 @click.argument("notebook", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The document: a .pdf, .docx or .html file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path),
+              help="The document, a .pdf, .docx or .html file; NOTEBOOK's name with .pdf by default.")  # fmt: skip
 @click.option("--html", is_flag=True, help="One web page that needs nothing else, instead of a PDF.")
 @click.option("--name", default="", help="Your name, where it shall be another than the notebook's student.")
 @click.option("--figures", type=click.IntRange(min=0), default=4, show_default=True, metavar="N",
@@ -316,12 +356,15 @@ def replay(file: Path, iteration: int) -> None:
 @click.option("--paper", type=click.Choice(["a4", "us-letter"]), default="a4", show_default=True,
               help="Of the PDF and the Word document.")  # fmt: skip
 def report(notebook: Path, output: Path | None, html: bool, **options: Any) -> None:
-    """Make the hand-in of NOTEBOOK: your answers, your figures, what you measured, and the digests of your recordings.
+    """Make the hand-in of NOTEBOOK: a PDF, Word document or web page.
 
-    Answers are double-spaced; numbers come from the recordings beside the notebook. Nothing in the notebook is run:
-    save it first, with its figures.
+    It holds your answers, your figures, what you measured, and the digests of your recordings. Answers are
+    double-spaced; numbers come from the recordings beside the notebook. Nothing in the notebook is run: save it first,
+    with its figures.
 
-    Example: labkit report vanishing_gradients.ipynb -o lab.pdf
+    \b
+    Example:
+      labkit report vanishing_gradients.ipynb -o lab.pdf
     """
     from labkit import handin
 
@@ -336,13 +379,15 @@ def report(notebook: Path, output: Path | None, html: bool, **options: Any) -> N
 
 @main.command()
 def doctor() -> None:
-    """Check the environment: packages, GPU, Jupyter's and nbgrader's extensions, what a grader's sandbox is made of,
-    Slurm, who may read which folder.
+    """Check the environment: packages, GPU, Jupyter, sandbox, Slurm.
 
-    Each line that is not ok says what to do. Ends with exit code 1 when something is missing without which the labs do
-    not run; a note costs a convenience.
+    Jupyter's and nbgrader's extensions are looked at, too, and who may read which folder. Each line that is not ok
+    says what to do. Ends with exit code 1 when something is missing without which the labs do not run; a note costs a
+    convenience.
 
-    Example: labkit doctor
+    \b
+    Example:
+      labkit doctor
     """
     from rich.console import Console
     from rich.table import Column, Table

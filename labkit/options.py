@@ -22,9 +22,9 @@ _OPTIONS = (
     click.option(
         "--widths", metavar="N,N,...", callback=_widths, help="Other units, from the input to the output: 784,20,10."
     ),
-    click.option("--activation", help="Another activation."),
+    click.option("--activation", help="Another activation, such as tanh."),
     click.option("--initialisation", help="Other initial weights, such as he_normal."),
-    click.option("--gain", type=float, help="The factor of the initial weights."),
+    click.option("--gain", type=float, help="Another factor of the initial weights."),
     click.option("--normalisation", help="none, batch or layer."),
     click.option("--residual", is_flag=True, default=None, help="Add each hidden layer's input to its output."),
     click.option("--optimizer", help="adam, rmsprop or sgd."),

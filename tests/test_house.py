@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 ROOT = Path(__file__).parent.parent
 PYTHON = sorted([*ROOT.glob("labkit/**/*.py"), *ROOT.glob("autograder/**/*.py")])
@@ -114,3 +116,17 @@ def test_every_command_is_in_the_readme_and_has_an_example(room: str) -> None:
     for name, command in main.commands.items():
         assert f"{room} {name}" in readme, f"the README does not mention `{room} {name}`"
         assert "Example" in (command.help or ""), f"`{room} {name} --help` has no example"
+
+
+@pytest.mark.parametrize("room", ["labkit", "autograder"])
+def test_help_is_whole_and_says_defaults(room: str) -> None:
+    """The list of commands has a line of 80 characters for each."""
+    from importlib import import_module
+
+    main = import_module(f"{room}.cli").main
+    listed = CliRunner().invoke(main, ["--help"]).output.split("Commands:")[1]
+    assert "..." not in listed, f"shorten the first sentence: {listed}"
+    for name, command in main.commands.items():
+        for option in (one for one in command.params if isinstance(one, click.Option) and not one.is_flag):
+            has_one = isinstance(option.default, str | int | float | Path) and option.default != ""
+            assert option.show_default or not has_one, f"`{room} {name} --help` does not say what {option.name} is"

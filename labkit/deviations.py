@@ -577,18 +577,16 @@ def _better_side(
     """`turned` and that one of the candidates that mends iteration `at` best, if there is one."""
     if at == len(deviations):
         return None
-    winner, after = candidates[-1], deviations
+    found: list[tuple[int, float, tuple[Kink, ...]]] = []
     for last in range(len(candidates), 0, -AT_A_TIME):
         some = candidates[max(0, last - AT_A_TIME) : last]
         # what comes after that iteration does not tell them apart
         _, off = stretch.on([turned + one for one in some], min(at + 1, stretch.rows), before)
-        for one, mine in zip(some, off[:, : at + 1], strict=True):
-            if (-first_suspicious(mine), mine[at]) < (-first_suspicious(after[: at + 1]), after[at]):
-                winner, after = one, mine
-        if first_suspicious(after[: at + 1]) > at:
+        found += [(-first_suspicious(mine[: at + 1]), mine[at], one) for mine, one in zip(off, some, strict=True)]
+        first, left, winner = min(found, key=lambda one: one[:2])
+        if first < -at:
             break
-    left = after[at]
-    better = first_suspicious(after[: at + 1]) > at or left < deviations[at] / 2 or left <= CERTAIN < deviations[at]
+    better = first < -at or left < deviations[at] / 2 or left <= CERTAIN < deviations[at]
     return turned + winner if better else None
 
 

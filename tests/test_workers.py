@@ -161,18 +161,20 @@ def test_is_nothing_left_alive(nursery, place):
     word = f"600.{time.time_ns()}"  # seconds, which nobody else asks for
     found = run(nursery, place, f"""
 import os, subprocess, time
-subprocess.Popen(['sleep', '{word}'])
-subprocess.Popen(['sleep', '{word}'], start_new_session=True)
+first = subprocess.Popen(['sleep', '{word}'])
+second = subprocess.Popen(['sleep', '{word}'], start_new_session=True)
+ready, told = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
+        os.write(told, str(os.getpid()).encode())
         os.execvp('sleep', ['sleep', '{word}'])
     os._exit(0)
+third = int(os.read(ready, 20))
 time.sleep(0.3)
-running = [open(f'/proc/{{p}}/cmdline').read() for p in os.listdir('/proc') if p.isdigit()]
-print(sum('{word}' in words for words in running))
+print(first.poll(), second.poll(), os.kill(third, 0))
 """)  # fmt: skip
-    assert found.outputs["c0"][0]["text"] == "3\n"
+    assert found.outputs["c0"][0]["text"] == "None None None\n"
     lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [line for line in lines if b"sleep" in line and word.encode() in line]
 
@@ -242,7 +244,7 @@ def test_is_a_cell_that_ends_the_process_left_out_the_next_time(nursery, place):
     places = []
 
     def another_place():
-        places.append(new_place(place))
+        places.append(new_place(place.parent))
         return places[-1]
 
     cells = [{"id": "a", "source": "x = 1"}, {"id": "b", "source": "import os; os._exit(0)"},

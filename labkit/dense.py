@@ -13,6 +13,7 @@ Columns are quicker than rows here: the softmax of 10 classes goes along the bat
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -22,8 +23,8 @@ from torch import Tensor
 from labkit import initialisations
 from labkit.experiments import Experiment
 from labkit.losses import logits_of_classes
-from labkit.optimizers import MOMENTS, fused_adam_update, rmsprop_update, sgd_update
-from labkit.tape import Layout, Probe
+from labkit.optimizers import MOMENTS, exact_norm, fused_adam_update, rmsprop_update, sgd_update
+from labkit.tape import Layout, Probe, in_pieces
 
 aten = torch.ops.aten
 # Those whose derivative can be told from their value: the value may then take the place of what it was made of.
@@ -202,7 +203,7 @@ class Stack:
         """Clip each network's gradients as the experiments have it; see `optimizers.clip`."""
         e, slopes = self.experiments[0], self._slopes[row]
         if e.clip_norm is not None:
-            norm = torch.stack([view.flatten(1).square().sum(1) for view in slopes]).sum(0).sqrt()
+            norm = exact_norm(torch.stack([_norm(view) for view in slopes]), dim=0)
             self._scale(row, [(e.clip_norm / (norm + 1e-6)).clamp(max=1)] * len(slopes))
         elif e.clip_each is not None:
             self._scale(row, [(e.clip_each / (_norm(view) + 1e-6)).clamp(max=1) for view in slopes])
@@ -214,9 +215,9 @@ class Stack:
             self.clips[row] = torch.stack([(a / b).nan_to_num(1.0) for a, b in zip(after, before, strict=True)])
 
     def _scale(self, row: int, factors: list[Tensor]) -> None:
-        """Multiply each tensor's gradient by its factors (K,)."""
+        """Multiply each tensor's gradient by its factors (K,), of any type."""
         for view, factor in zip(self._slopes[row], factors, strict=True):
-            view.mul_(factor.view(-1, *[1] * (view.ndim - 1)))
+            view.mul_(factor.to(view.dtype).view(-1, *[1] * (view.ndim - 1)))
         self.clips[row] = torch.stack(factors[: self.layers])
 
     def step(self, row: int) -> None:
@@ -279,6 +280,5 @@ def _runs(values: Sequence[Any]) -> list[tuple[Any, slice]]:
 
 
 def _norm(view: Tensor) -> Tensor:
-    """(K,) L2 norms of a tensor of K networks."""
-    norm: Tensor = torch.linalg.vector_norm(view.flatten(1), dim=1)
-    return norm
+    """(K,) L2 norms of a tensor of K networks, in float64."""
+    return in_pieces(partial(exact_norm, dim=-1), view.flatten(1))

@@ -379,10 +379,11 @@ def _probe_gradient(found: Floats, again: Probes) -> dict[str, Floats]:
     true, spread = again.gradient, again.gradient[..., _SD]
     scales: dict[str, Any] = {"zero_share": 1.0, "nonfinite": 1.0, "abs_mean": spread, "mean": spread}
     off = {}
-    for column, name in enumerate(STATISTICS):
-        off[f"probe_{name}"] = np.abs(found[..., column] - true[..., column]) / (
-            scales.get(name, true[..., column]) + _TINY
-        )
+    with np.errstate(over="ignore", invalid="ignore"):  # of a network that exploded
+        for column, name in enumerate(STATISTICS):
+            off[f"probe_{name}"] = np.abs(found[..., column] - true[..., column]) / (
+                scales.get(name, true[..., column]) + _TINY
+            )
     column = STATISTICS.index("zero_share")
     zeros = _zeros_off(found[..., column], true[..., column], again.zero_most, again.gradients)
     return off | {"probe_zero_share": zeros}

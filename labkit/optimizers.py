@@ -156,6 +156,12 @@ def clip(experiment: Experiment, parameters: Iterable[Tensor]) -> float | list[f
     return 1.0 if e.clip_value is None else clip_values(parameters, e.clip_value)
 
 
+def exact_norm(values: Tensor, dim: int | None = None) -> Tensor:
+    """L2 norm along `dim`, or of all values, in float64: of what is beyond 1e19 float32 holds no square."""
+    norm: Tensor = torch.linalg.vector_norm(values, dim=dim, dtype=torch.float64)
+    return norm
+
+
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients down together to the L2 norm `max_norm`; gives the factor, 1 when they were below it.
 
@@ -163,7 +169,7 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> float:
     `torch.nn.utils.clip_grad_norm_` adds.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+    norm = exact_norm(torch.stack([exact_norm(g) for g in gradients]))
     factor = min(1.0, max_norm / (float(norm) + 1e-6))
     for gradient in gradients:
         gradient.mul_(factor)
@@ -177,7 +183,7 @@ def clip_each(parameters: Iterable[Tensor], max_norm: float) -> list[float]:
     """
     factors = []
     for parameter in parameters:
-        norm = 0.0 if parameter.grad is None else float(torch.linalg.vector_norm(parameter.grad))
+        norm = 0.0 if parameter.grad is None else float(exact_norm(parameter.grad))
         factors.append(min(1.0, max_norm / (norm + 1e-6)))
         if parameter.grad is not None:
             parameter.grad.mul_(factors[-1])
@@ -194,8 +200,8 @@ def clip_values(parameters: Iterable[Tensor], largest: float) -> list[float]:
         if parameter.grad is None:
             factors.append(1.0)
             continue
-        before = float(torch.linalg.vector_norm(parameter.grad))
+        before = float(exact_norm(parameter.grad))
         parameter.grad.clamp_(-largest, largest)
-        after = float(torch.linalg.vector_norm(parameter.grad))
+        after = float(exact_norm(parameter.grad))
         factors.append(after / before if before else 1.0)
     return factors

@@ -494,22 +494,28 @@ def _clip(gradients: Floats, e: Experiment, origin: Origin, factors: Floats) -> 
     """Clip rows of gradients (K, P) as the experiment has it, in place; into factors (K, L), which are 1, goes what it
     made of each layer's norm."""
     if e.clip_norm is not None:
-        factor: Floats = np.minimum(1, e.clip_norm / (_norm(gradients) + 1e-6)).astype(gradients.dtype)
+        factor: Floats = np.minimum(1, e.clip_norm / (_exact_norm(gradients) + 1e-6)).astype(gradients.dtype)
         gradients *= factor[:, None]
         factors *= factor[:, None]
     elif e.clip_each is not None:
         sizes = [math.prod(shape) for _, shape in origin.parameters]
         for number, part in enumerate(split(gradients, sizes)):
-            factor = np.minimum(1, e.clip_each / (_norm(part) + 1e-6)).astype(gradients.dtype)
+            factor = np.minimum(1, e.clip_each / (_exact_norm(part) + 1e-6)).astype(gradients.dtype)
             part *= factor[:, None]
             if number < len(origin.layers):
                 factors[:, number] = factor
     elif e.clip_value is not None:
         layers = [w for w, _ in matrices_of(gradients, origin)]
-        before = [_norm(w) for w in layers]
+        before = [_exact_norm(w) for w in layers]
         np.clip(gradients, -e.clip_value, e.clip_value, out=gradients)
-        after = [_norm(w) / n for w, n in zip(layers, before, strict=True)]
+        after = [_exact_norm(w) / n for w, n in zip(layers, before, strict=True)]
         factors[:] = np.nan_to_num(np.stack(after, axis=-1), nan=1.0)
+
+
+def _exact_norm(values: Floats) -> Floats:
+    """(...) L2 norms of values (..., n) in float64: of what is beyond 1e19 float32 holds no square."""
+    norm = _norm(values).astype(np.float64)
+    return norm if np.isfinite(norm).all() else np.where(np.isfinite(norm), norm, _norm(values.astype(np.float64)))
 
 
 def _data(e: Experiment) -> tuple[Floats, Ints]:

@@ -228,6 +228,20 @@ def test_runs_that_explode_and_clipped_runs_are_accepted(changes: dict, student:
         examine(recording, base)
 
 
+def test_a_clipped_run_of_which_float32_holds_no_square_is_accepted() -> None:
+    e = experiment("exploding/linear", "ada").replace(
+        data="digits", observations=640, pool=1000, widths=(784, *(64,) * 21, 10), gain=8.0, clip_norm=1.0, epochs=1
+    )
+    recording = train(e, device="cpu", progress=False)
+    norm = np.sqrt((recording.statistic("norm").astype(np.float64) ** 2).sum(axis=1))
+    assert recording.loss.max() > 1e19
+    assert ((norm > 0.9) & (norm <= 1 + 1e-5)).all()  # the biases have the rest
+    examine(recording, e)
+    lost = replace(recording, gradient=0 * recording.gradient, clip_factor=0 * recording.clip_factor)
+    with pytest.raises(Failed, match="is exactly 0"):
+        examine(lost, e)
+
+
 # on the recording's side of hunt36's kink a storm begins that there is not on the other; where hunt30's float32 makes
 # infinities, float64 has a network that died
 @pytest.mark.parametrize(("student", "gain"), [("hunt36", 1.5), ("hunt30", 3.5)])

@@ -289,7 +289,8 @@ class Synchronisations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"optimizer": "rmsprop", "clip_each": 0.1}, {"optimizer": "sgd", "clip_value": 0.01}]
+    "changes",
+    [{"clip_norm": 0.5}, {"optimizer": "rmsprop", "clip_each": 0.1}, {"optimizer": "sgd", "clip_value": 0.01}, {}],
 )
 def test_no_iteration_waits_for_the_device(short, changes) -> None:
     engine = SideBySide(several(short, **changes), CPU)

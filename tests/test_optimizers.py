@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -103,6 +104,25 @@ def test_clipping_values_is_torchs() -> None:
     for a, b, norm, factor in zip(ours, theirs, before, factors, strict=True):
         assert torch.equal(a.grad, b.grad)
         assert factor == pytest.approx(float(b.grad.norm()) / norm, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e20, 1e30, 1e37])
+@pytest.mark.parametrize("way", [{"clip_norm": 2.0}, {"clip_each": 2.0}, {"clip_value": 2.0}])
+def test_a_gradient_of_which_float32_holds_no_square_is_clipped_and_not_lost(way: dict, size: float) -> None:
+    """By hand in float64, in which these squares are."""
+    ours = _with_gradients(size, 3 * size)
+    wide = [p.grad.double().numpy() for p in ours]
+    norms = [np.sqrt((g**2).sum()) for g in wide]
+    if "clip_value" in way:
+        clipped = [np.clip(g, -2.0, 2.0) for g in wide]
+        factors = [np.sqrt((g**2).sum()) / norm for g, norm in zip(clipped, norms, strict=True)]
+    else:
+        factors = [2.0 / (norm if "clip_each" in way else np.hypot(*norms)) for norm in norms]
+        clipped = [g * factor for g, factor in zip(wide, factors, strict=True)]
+    found = np.broadcast_to(optimizers.clip(Experiment(**way), ours), 2)
+    np.testing.assert_allclose(found, factors, rtol=1e-6)
+    for parameter, expected in zip(ours, clipped, strict=True):
+        np.testing.assert_allclose(parameter.grad, expected, rtol=1e-6)
 
 
 def test_nothing_to_clip_is_a_factor_of_one() -> None:

@@ -9,6 +9,7 @@ from labkit import data, memory, networks, optimizers
 from labkit.experiments import ExperimentError, experiment
 from labkit.recorder import Recorder, tensors
 from labkit.recording import ARRAYS, Recording
+from labkit.replay import replay
 from labkit.training import Interrupted, _groups, train, train_many
 
 
@@ -251,6 +252,22 @@ def test_clipping_holds_the_norm_and_the_factor_is_recorded() -> None:
     unclipped = train(e.replace(clip_norm=None, epochs=1), device="cpu", progress=False)
     before = recording.statistic("norm")[0] / recording.clip_factor[0]
     np.testing.assert_allclose(before, unclipped.statistic("norm")[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("way", [{"clip_norm": 1.0}, {"clip_each": 1.0}, {"clip_value": 1.0}])
+def test_a_gradient_of_which_float32_holds_no_square_is_clipped_the_same_by_all(short, way: dict) -> None:
+    """22 linear layers, each of which multiplies by 12: the run by hand, autograd's, and the replay in both kinds of
+    numbers, of which float64 holds the squares."""
+    e = short.replace(widths=(784, *(16,) * 21, 10), activation="linear", gain=12.0, epochs=1, **way)
+    ours, theirs = train(e, device="cpu", progress=False), by_autograd(e)
+    with np.errstate(over="ignore"):
+        first, exact = (replay(ours, [0], 1, e, dtype) for dtype in ("float32", "float64"))
+    assert exact.loss[0, 0] > 1e19
+    for found in (ours.clip_factor[0], theirs.clip_factor[0], first.clip_factor[0, 0]):
+        np.testing.assert_allclose(found, exact.clip_factor[0, 0], rtol=1e-5)
+    for found in (ours.gradient[0], theirs.gradient[0], first.gradient[0, 0]):
+        np.testing.assert_allclose(found[:, 3], exact.gradient[0, 0, :, 3], rtol=1e-5)
+    assert ours.statistic("norm").min() > 0.01
 
 
 @pytest.mark.parametrize(

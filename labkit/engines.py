@@ -145,18 +145,18 @@ class SideBySide:
     def recordings(
         self, networks: Iterable[int], stopped: str = "", finished: bool = False, latest: bool = False
     ) -> Iterator[Recording]:
-        with torch.no_grad():
-            early = self.tape.last_checkpoint != self.done
-            if early:
-                self._checkpoint()
-            self._flush()
-            accuracy = self._accuracy() if finished else None
-        try:
-            for k in networks:
-                yield self.tape.recording(k, self._origin(k, stopped, accuracy), latest)
-        finally:
-            if early:  # the run may go on: looking at it must not leave a checkpoint behind
-                self.tape.checkpoints.pop()
+        chosen = list(networks)
+        if not chosen:
+            return
+        with self.tape.closed(self.done, self._checkpoint):
+            with torch.no_grad():
+                with undisturbed():
+                    self._flush()
+                accuracy = self._accuracy() if finished else None
+            for k in chosen:
+                with undisturbed():  # what waits on the tape is taken or waits, and never both
+                    found = self.tape.recording(k, self._origin(k, stopped, accuracy), latest)
+                yield found
 
     def _origin(self, k: int, stopped: str, accuracy: list[float] | None) -> Origin:
         experiment, stack = self.experiments[k], self.stack

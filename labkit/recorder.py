@@ -162,13 +162,8 @@ class Recorder:
 
     def _recording(self, stopped: str, latest: bool) -> Recording:
         self._flush()
-        early = self.tape.last_checkpoint != self.done
-        if early:
-            self._checkpoint()
-        found = self.tape.recording(0, self._origin(stopped), latest)
-        if early:  # the loop may go on: looking at it must not leave a checkpoint behind
-            self.tape.checkpoints.pop()
-        return found
+        with self.tape.closed(self.done, self._checkpoint):
+            return self.tape.recording(0, self._origin(stopped), latest)
 
     def save(self, path: Path | str) -> Path:
         """Write what was recorded so far."""

@@ -5,7 +5,8 @@ ends, their statistics are taken in bulk and cross to the host once. K networks 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -372,6 +373,19 @@ class Tape:
         """Iterations that were done when the latest checkpoint was taken."""
         taken = self._copied or self.checkpoints
         return taken[-1][0] if taken else None
+
+    @contextmanager
+    def closed(self, done: int, checkpoint: Callable[[], None]) -> Iterator[None]:
+        """Within it the latest checkpoint is of `done` iterations: one that `checkpoint` takes to that end is gone
+        behind it, for the run may go on, and looking at it must not leave one behind."""
+        early = self.last_checkpoint != done
+        try:
+            if early:
+                checkpoint()
+            yield
+        finally:
+            if early and self.last_checkpoint == done:
+                (self._copied or self.checkpoints).pop()
 
     def _take_checkpoints(self) -> None:
         """Checkpoints that wait: each network's parameters one after another."""

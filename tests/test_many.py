@@ -15,6 +15,7 @@ from labkit.engines import SideBySide
 from labkit.experiments import Experiment, ExperimentError, experiment
 from labkit.recording import ARRAYS, Recording
 from labkit.shelf import Shelf
+from labkit.tape import Tape
 from labkit.training import train, train_lightly, train_many
 
 CPU = torch.device("cpu")
@@ -204,6 +205,46 @@ def test_lightly_trained_leaves_no_files_when_it_is_interrupted(short, tmp_path,
     with pytest.raises(training.Interrupted, match="nothing of them was kept"):
         train_lightly(several(short), device="cpu", watch=press_stop)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", ["_take_probes", "_take_checkpoints"])
+@pytest.mark.parametrize("look", [1, 2])
+def test_an_interrupt_of_a_look_leaves_only_the_checkpoints_of_the_run(short, monkeypatch, where, look) -> None:
+    """Trained lightly, each look takes a checkpoint of its own."""
+    real, seen, calls = getattr(Tape, where), [], []
+
+    class Watch:
+        def __call__(self, recordings: list[Recording]) -> None:
+            seen.append(recordings)
+
+        end = __call__
+
+    def press_stop(tape: Tape) -> None:
+        calls.append(where)
+        if len(calls) == look:
+            raise KeyboardInterrupt
+        real(tape)
+
+    monkeypatch.setattr(Tape, where, press_stop)
+    with pytest.raises(training.Interrupted, match=f"interrupted after {3 * look} of 9 iterations"):
+        train_lightly([short], device="cpu", watch=Watch())
+    assert [found.checkpoint_iteration.tolist() for (found,) in seen] == [[0, 3 * at] for at in [*range(1, look), look]]
+
+
+@pytest.mark.parametrize("lightly", [False, True])
+def test_looking_at_no_network_leaves_the_tape_as_it_was(short, lightly) -> None:
+    engine, untouched = (SideBySide(several(short), CPU, lightly=lightly) for _ in range(2))
+    for one in (engine, untouched):
+        one.batches.of_epoch(0)
+        with torch.no_grad():
+            one._one_by_one()
+        if lightly:
+            assert one.tape.last_checkpoint != one.done
+    for finished in (False, True):
+        assert list(engine.recordings([], finished=finished)) == []
+    for ours, theirs in zip(engine.recordings([0, 1]), untouched.recordings([0, 1]), strict=True):
+        for name in ARRAYS:
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
 
 
 def test_only_plain_networks_are_trained_lightly(short) -> None:

@@ -73,6 +73,27 @@ def test_watching_changes_nothing_bit_for_bit(short, make) -> None:
     assert watched.training
 
 
+def test_a_look_that_fails_leaves_no_checkpoint_behind(short, monkeypatch) -> None:
+    network = networks.of_experiment(short)
+    recorder = Recorder(network, labkit.Adam(network.parameters()), short)
+    images, labels, _ = tensors(short)
+
+    def full(*_) -> None:
+        raise MemoryError
+
+    for number in range(3):
+        cross_entropy(network(images[:8]), labels[:8]).backward()
+        recorder.optimizer.step()
+        recorder.step(torch.tensor(1.0))
+        if number == 1:
+            with monkeypatch.context() as patch:
+                patch.setattr("labkit.tape.Tape._take_probes", full)
+                with pytest.raises(MemoryError):
+                    recorder.recording()
+    recorder.end_epoch()
+    assert recorder.recording().checkpoint_iteration.tolist() == [0, 1, 3]
+
+
 def test_counts_are_exact_where_the_numbers_themselves_are_coarse() -> None:
     """float16 holds no 5,001."""
     values = torch.full((5001,), torch.inf, dtype=torch.float16)

@@ -213,6 +213,21 @@ def test_an_interrupt_at_any_point_leaves_a_whole_recording(short, tmp_path, mon
     assert len(kept.probe_loss) == kept.epochs + 1
 
 
+@pytest.mark.parametrize("changes", [{}, {"normalisation": "batch"}])
+def test_an_interrupt_before_the_first_iteration_keeps_the_start(short, tmp_path, monkeypatch, changes) -> None:
+    def press_stop(*_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("labkit.dense.Stack.gradient", press_stop)
+    monkeypatch.setattr("labkit.engines.mean_cross_entropy", press_stop)
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(Interrupted, match="interrupted after 0 of 9 iterations"):
+        train(short.replace(**changes), path, device="cpu", progress=False)
+    kept = Recording.load(path)
+    assert kept.checkpoint_iteration.tolist() == [0]
+    assert (kept.iterations, kept.epochs, len(kept.probe_loss)) == (0, 0, 1)
+
+
 @pytest.mark.parametrize(("answers", "seen"), [([False, False], [3]), ([True, False], [1, 3]), (None, [1, 2, 3])])
 def test_a_watch_sees_the_epochs_that_it_asks_for_and_always_the_last(short, answers, seen) -> None:
     epochs = []

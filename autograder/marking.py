@@ -163,8 +163,7 @@ def _secret(course: Path) -> bytes:
     path = course / SECRET
     try:
         if not path.exists():
-            write_whole(path, secrets.token_hex(32).encode())
-            path.chmod(0o600)
+            write_whole(path, secrets.token_hex(32).encode(), mode=0o600)
         return path.read_bytes()
     except OSError as error:
         raise GradingError(f"{path} cannot be read or made ({error.strerror}): grading needs to write there") from error

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -14,6 +13,7 @@ from labkit import dense, memory, resuming
 from labkit.engines import ByAutograd, Engine, SideBySide
 from labkit.experiments import Experiment, ExperimentError
 from labkit.interrupts import Interrupted, file_of, kept_sentence, undisturbed
+from labkit.precision import exact
 from labkit.progress import bar
 from labkit.recording import Recording, RecordingError, ended
 from labkit.shelf import Shelf
@@ -89,11 +89,11 @@ def train_many(
     for group in _groups(experiments, [k for k in range(len(experiments)) if k not in kept], where, host):
         earlier = {k: found for k in group if resume and (found := resuming.begun(paths[k], experiments[k]))}
         for members in resuming.together(group, earlier):
-            engine = _engine([experiments[k] for k in members], where)
-            if members[0] in earlier:
-                resuming.take_up(engine, [earlier.pop(k) for k in members])
-            run = _Run(engine, [paths[k] for k in members], watch, progress)
-            with _exact(tf32):
+            with exact(tf32):  # the probe batch of the start, too
+                engine = _engine([experiments[k] for k in members], where)
+                if members[0] in earlier:
+                    resuming.take_up(engine, [earlier.pop(k) for k in members])
+                run = _Run(engine, [paths[k] for k in members], watch, progress)
                 made = run.to_the_end(in_memory)
             kept.update(zip(members, made, strict=True))
             del engine, run  # its memory is the next one's
@@ -116,8 +116,8 @@ def train_lightly(
     _fits_in_memory(experiments, [None] * len(experiments), host, lightly=True)
     kept: dict[int, Recording | Path] = {}
     for members in _groups(experiments, range(len(experiments)), where, host, lightly=True):
-        engine = SideBySide([experiments[k] for k in members], where, lightly=True)
-        with _exact(tf32=False):
+        with exact():
+            engine = SideBySide([experiments[k] for k in members], where, lightly=True)
             made = _Run(engine, [None] * len(members), watch, progress=False, lightly=True).to_the_end(True)
         kept.update(zip(members, made, strict=True))
         del engine  # its memory is the next one's
@@ -224,20 +224,6 @@ def _one_thread(e: Experiment) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _exact(tf32: bool) -> Iterator[None]:
-    """Products in full float32, whatever was chosen outside: rounded factors are beyond an audit's tolerance."""
-    settings: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = [setting.fp32_precision for setting in settings]
-    try:
-        for setting in settings:
-            setting.fp32_precision = "tf32" if tf32 else "ieee"
-        yield
-    finally:
-        for setting, value in zip(settings, before, strict=True):
-            setting.fp32_precision = value
 
 
 class _Run:

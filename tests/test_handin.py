@@ -244,6 +244,9 @@ def test_is_nothing_run_opened_or_fetched(web, tmp_path):
 
 @pytest.mark.parametrize(("tex", "sets"), [
     (r"\frac{a}{b}", True), (r"\text{#read(\"a\")}", True), (r"\mathbb{E}[x]", True),
+    (r"c_t = f_t \odot c_{t-1}, \qquad h_t = o_t \odot \tanh(c_t)", True), (r"\mathrm{E}\!\left[x\right]\; y", True),
+    (r"\bigl[ x \bigr] \bigl( x \bigr) \big\{ x \big\} \big| x \big|", True), (r"A \cap B \otimes C \ominus D", True),
+    (r"\text{dot.circle, sect and \#h(2em)} \qquad x", True),
     (r"\unknown{x}", False), ('#read("/etc/hostname")', False), ("", False), (r"\input{a}", False),
 ])  # fmt: skip
 def test_is_a_formula_set_or_shown_as_it_was_typed(tex, sets):

@@ -27,6 +27,7 @@ from labkit import backward, initialisations
 from labkit.counts import counted
 from labkit.experiments import Experiment, ExperimentError, experiment
 from labkit.files import write_whole
+from labkit.interrupts import Interrupted
 from labkit.recording import RecordingError
 
 Floats = NDArray[Any]
@@ -272,12 +273,27 @@ def trainability(
         for depth in rest:
             cells = [cell(base, depth, v) for v in grid.variances]
             shown.set_postfix_str(f"{depth} hidden layers, {len(cells)} networks")
-            one = _fetched(jobs[depth], shown) if depth in jobs else row(cells, grid.variances, device)
+            try:
+                one = _fetched(jobs[depth], shown) if depth in jobs else row(cells, grid.variances, device)
+            except KeyboardInterrupt:
+                raise Interrupted(_interrupted(found, grid, save, bool(jobs))) from None
             found = _with(found, one)
             if save is not None:
                 found.save(save)
             shown.update(depth)
     return found
+
+
+def _interrupted(found: Map, grid: Grid, save: Path | str | None, waited: bool) -> str:
+    """What a map that was stopped keeps, and how it goes on; `waited` for jobs, which nobody stopped."""
+    rows = f"{len(found.depths)} of {len(grid.depths)} depths"
+    if waited:
+        return f"stopped waiting with {rows} fetched: the jobs go on; do the same again, and it finds them"
+    if save is None:
+        return f"interrupted after {rows}: without save= nothing of them was kept"
+    if not found.depths:
+        return f"interrupted before the first of {len(grid.depths)} depths was done: nothing was kept"
+    return f"interrupted after {rows}: {save} keeps them; do the same again, and it goes on where it was"
 
 
 def _begun(base: Experiment, grid: Grid, save: Path | str | None) -> Map:

@@ -12,6 +12,7 @@ from labkit import maps, networks, plots, retraining, theory
 from labkit.backward import probe_batch
 from labkit.cli import main
 from labkit.experiments import ExperimentError, experiment
+from labkit.interrupts import Interrupted
 from labkit.maps import GRIDS, Map
 from labkit.plots import maps as drawn
 from labkit.recording import RecordingError
@@ -148,6 +149,31 @@ def test_a_map_goes_on_where_it_was_and_trains_nothing_twice(trained, tmp_path, 
     np.testing.assert_array_equal(again.start, whole.start)
     assert maps.trainability("sigmoid", "ada", "tiny", path, progress=False).digest == again.digest
     assert asked == [2]
+
+
+@pytest.mark.parametrize(("done", "file", "words"), [
+    (2, "m.safetensors", ["interrupted after 2 of 3 depths", "m.safetensors keeps them", "goes on where it was"]),
+    (0, "m.safetensors", ["before the first of 3 depths", "nothing was kept"]),
+    (2, None, ["after 2 of 3 depths", "without save= nothing"]),
+])  # fmt: skip
+def test_who_interrupts_a_map_reads_what_of_it_is_kept(trained, tmp_path, monkeypatch, done, file, words):
+    whole, _ = trained
+    rows = iter(range(done))
+
+    def row(cells, *_rest):
+        if next(rows, None) is None:
+            raise KeyboardInterrupt
+        at = slice(k := whole.depths.index(len(cells[0].widths) - 2), k + 1)
+        layers = whole.depths[k] + 1
+        return replace(whole, depths=(whole.depths[k],), accuracy=whole.accuracy[at], loss=whole.loss[at],
+                       start=whole.start[at, :, :layers])  # fmt: skip
+
+    monkeypatch.setattr(maps, "row", row)
+    with pytest.raises(Interrupted) as said:
+        maps.trainability("sigmoid", "ada", "tiny", file and tmp_path / file, progress=False)
+    assert all(one in str(said.value) for one in words)
+    if file and done:
+        assert Map.load(tmp_path / file).depths == whole.depths[:done]
 
 
 def test_networks_that_break_down_stop_no_others():

@@ -87,6 +87,10 @@ def maps(assignment: str, student: str) -> Mapping[str, AskedMap]:
 
 def find(name: str) -> Question:
     """The question of that name, whichever assignment asks it."""
+    if not isinstance(name, str):
+        raise QuestionnaireError(
+            'a question is named by a text: put its name in quotation marks, as in check("chance")'
+        )
     asked = {assignment: of(assignment) for assignment in assignments()}
     found = [assignment for assignment, known in asked.items() if name in known]
     if not found:

@@ -115,6 +115,7 @@ def test_is_everything_a_student_wrote_escaped():
 @pytest.mark.parametrize(("ask", "words"), [
     (lambda: questionnaire.find("buid_network"), ["no question 'buid_network'", "did you mean build_network?"]),
     (lambda: questionnaire.find("?"), ["no question '?'", "choose from", "build_network", "a course's own"]),
+    (lambda: questionnaire.find({"loss": 1.4}), ["a text", "quotation marks"]),
     (lambda: questionnaire.of("exploding_lab"), ["no questions are known", "vanishing_gradients"]),
 ])  # fmt: skip
 def test_does_an_unknown_name_list_those_there_are(ask, words):

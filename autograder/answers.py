@@ -264,6 +264,8 @@ def _shown(argument: Any) -> str:
         return f"<{size} {word} of {values.dtype}>"
     if isinstance(argument, Network):
         return f"<{argument.activation} network of {len(argument.widths) - 1} layers>"
+    if isinstance(argument, list) and any(isinstance(one, Tensor | np.ndarray) for one in argument):
+        return f"<list of {len(argument)} {'tensors' if isinstance(argument[0], Tensor) else 'arrays'}>"
     return _text(repr(argument), 60)
 
 

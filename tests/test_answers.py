@@ -280,6 +280,7 @@ def test_is_a_network_asked_for_its_outputs(evidence):
     (lambda e: e.call("leaves"), Failed, "leaves() raised SystemExit"),
     (lambda e: e.call("double"), Failed, "double() raised TypeError"),
     (lambda e: e.call("double", np.ones((2, 3)), Tensor(np.ones(4))), Failed, "<2x3 array of float64>, <4 tensor"),
+    (lambda e: e.call("fails", [Tensor(np.ones(4)), Tensor(np.ones(2))]), Failed, "fails(<list of 2 tensors>)"),
     (lambda e: e.network("gives_text", inputs=np.ones(1)), Failed, "gives a str, not a network"),
     (lambda e: e.recording("relu"), Missing, "there is no recording relu.safetensors"),
     (lambda e: e.timelines(), Missing, "workspace.json"),

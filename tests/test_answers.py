@@ -25,7 +25,7 @@ from autograder.cells import CODE_STUB
 from autograder.channel import Channel, ChannelError, Gone, TooLate
 from autograder.checks import Failed, Missing
 from autograder.evidence import AnsweredEvidence
-from autograder.questions.shared import kind_of
+from autograder.questions.shared import kind_of, near
 from autograder.selfcheck import evidence as live_evidence
 
 
@@ -190,6 +190,16 @@ def test_is_no_word_of_a_student_repeated_at_length():
         assert "\x1b" not in said
     assert kind_of({"kind": "object", "class": "torch.Tensor"}) == "a torch.Tensor"
     assert kind_of({"kind": "object", "class": "\x00"}) == "a thing of another kind"
+
+
+def test_is_nothing_no_number():
+    with pytest.raises(Failed) as said:
+        near(None, 1.0, "x")
+    assert (said.value.found, "return" in said.value.help) == ("x is nothing (None)", True)
+    with pytest.raises(Failed, match="x is 2, which is not what theory gives"):
+        near(2.0, 1.0, "x", source="theory")
+    with pytest.raises(Failed, match="x holds no numbers: it is a text"):
+        near("1,5", 1.5, "x")
 
 
 def test_is_a_hostile_object_only_named():

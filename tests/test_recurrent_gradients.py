@@ -226,7 +226,7 @@ MISTAKES = [
      "probe_loss"),
     ("time_ratios", {"nats_learnt"}, "nats_learnt = {n: -v for n, v in nats_learnt.items()}", "nats_learnt['rnn']"),
     ("time_ratios", {"nats_learnt"}, "nats_learnt = {n: v / np.log(2) for n, v in nats_learnt.items()}", "in nats"),
-    ("forget_gate", {"memory_alone"}, "memory_alone = 1 / (1 + np.exp(-biases))", "19 times"),
+    ("forget_gate", {"memory_alone"}, "memory_alone = 1 / (1 + np.exp(-biases))", "power of 19"),
     ("forget_gate", {"memory_measured"}, "memory_measured = memory_alone", "bias of -2"),
     ("forget_gate", {"memory_measured"}, "memory_measured = memory_measured[::-1]", "A new network"),
     ("forget_gate", {"memory_alone", "memory_measured"}, "memory_alone = memory_measured = 0.5", "the shape"),

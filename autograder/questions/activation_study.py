@@ -702,7 +702,7 @@ def remedies_at_start(evidence: Evidence) -> None:
     for name, changes in REMEDIES.items():
         gradients = weight_gradients(experiments(evidence.student)["sigmoid"].replace(**changes))
         expected = np.abs(gradients[0]).mean() / np.abs(gradients[-1]).mean()
-        near(found[name], float(expected), f"arrives[{name!r}]", help)
+        near(found[name], float(expected), f"arrives[{name!r}]", help, source="your network")
 
 
 @check(points=1)

@@ -212,7 +212,8 @@ def gain_of_z(evidence: Evidence) -> None:
     found = keyed(evidence.value("gain_of_z"), "gain_of_z", tuple(GAINS))
     help = "backward_gain of the network before its training, of the first 250 images; leave out its first and last."
     for name in GAINS:
-        near(found[name], mean_gain(start_gains(dial(evidence.student, name))), f"gain_of_z[{name!r}]", help)
+        expected = mean_gain(start_gains(dial(evidence.student, name)))
+        near(found[name], expected, f"gain_of_z[{name!r}]", help, source="your network")
 
 
 @check(points=1)
@@ -343,7 +344,7 @@ def _after_clipping(evidence: Evidence, variable: str, help: str) -> None:
         after = _WAYS[name](before, limit)
         along = sum(float((a * b).sum()) for a, b in zip(after, before, strict=True))
         expected = _length(after) if variable == "norm_after" else along / _length(after) / _length(before)
-        near(found[name], expected, f"{variable}[{name!r}]", help, tolerance=2e-3)
+        near(found[name], expected, f"{variable}[{name!r}]", help, 2e-3, "your network")
 
 
 @check(points=1)
@@ -444,7 +445,7 @@ def _remedies(evidence: Evidence, variable: str, name: str) -> None:
     help = f"backward_gain at the start of {name}_experiment with that field replaced, on the first 250 images."
     for remedy, changes in REMEDIES.items():
         expected = mean_gain(start_gains(dial(evidence.student, name).replace(**changes)))
-        near(found[remedy], expected, f"{variable}[{remedy!r}]", help)
+        near(found[remedy], expected, f"{variable}[{remedy!r}]", help, source="your network")
 
 
 @check(points=1)
@@ -507,9 +508,8 @@ def stuck_recorded(evidence: Evidence) -> None:
 def linear_gain(evidence: Evidence) -> None:
     """linear_gain is the mean inner gain of the tutorial's linear network at its start."""
     help = "backward_gain before the training, on the first 250 images; leave out its first and last."
-    near(
-        evidence.value("linear_gain"), mean_gain(start_gains(tutorial(evidence.student, "linear"))), "linear_gain", help
-    )
+    expected = mean_gain(start_gains(tutorial(evidence.student, "linear")))
+    near(evidence.value("linear_gain"), expected, "linear_gain", help, source="your network")
 
 
 @check(points=2)
@@ -590,7 +590,7 @@ def shrinks_by(evidence: Evidence) -> None:
     expected = float(np.prod([he_sd(channels, 3) / TOO_SMALL for channels in CHANNELS]))
     help = "In each layer the size of a gradient goes with the sd of the weights: nine factors he_sd / 0.01."
     # three digits of each factor, as one finds them in print, leave 2 %
-    near(evidence.value("shrinks"), expected, "shrinks", help, tolerance=0.03)
+    near(evidence.value("shrinks"), expected, "shrinks", help, 0.03, "the formula")
 
 
 @check(points=1)

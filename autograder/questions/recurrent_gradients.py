@@ -190,8 +190,11 @@ def chance_level(evidence: Evidence) -> None:
     found = keyed(evidence.value("chance"), "chance", ("loss", "accuracy"))
     labels = data.of_experiment(of_kind(evidence.student, "rnn")).labels
     shares = np.bincount(labels) / len(labels)
-    near(found["loss"], _entropy(shares), "chance['loss']", "The entropy of the shares of the classes, in nats.")
-    near(found["accuracy"], float(shares.max()), "chance['accuracy']", "It always names the most frequent class.")
+    for key, expected, help in (
+        ("loss", _entropy(shares), "The entropy of the shares of the classes, in nats."),
+        ("accuracy", float(shares.max()), "It always names the most frequent class."),
+    ):
+        near(found[key], expected, f"chance[{key!r}]", help, source="your data set")
 
 
 # ---- by hand
@@ -311,7 +314,7 @@ def _ratios(evidence: Evidence, variable: str, activation: Activation, help: str
     found = keyed(evidence.value(variable), variable, tuple(FACTORS))
     for name in FACTORS:
         expected = start_ratio(dial(evidence.student, name, activation))
-        near(found[name], expected, f"{variable}[{name!r}]", help)
+        near(found[name], expected, f"{variable}[{name!r}]", help, source="your network")
 
 
 _OF_START = "Norm of gradients[0] over norm of gradients[-1], before any training, on the probe batch."
@@ -405,7 +408,8 @@ def memory_alone(evidence: Evidence) -> None:
     found = numbers(evidence.value("memory_alone"), "memory_alone", (len(BIASES),))
     for value, bias in zip(found, BIASES, strict=True):
         expected = (1 / (1 + np.exp(-bias))) ** (STEPS - 1)
-        near(value, expected, f"memory_alone for a bias of {bias:g}", "The sigmoid of the bias, 19 times over.")
+        help = "The sigmoid of the bias, to the power of 19."
+        near(value, expected, f"memory_alone for a bias of {bias:g}", help, source="the formula")
 
 
 @check(points=2)
@@ -415,7 +419,7 @@ def memory_measured(evidence: Evidence) -> None:
     e = of_kind(evidence.student, "lstm")
     for value, bias in zip(found, BIASES, strict=True):
         help = "A new network for each bias; of network.memory, not of the states; only the forget gates' rows change."
-        near(value, memory_ratio(e, bias), f"memory_measured for a bias of {bias:g}", help)
+        near(value, memory_ratio(e, bias), f"memory_measured for a bias of {bias:g}", help, source="your network")
 
 
 # ---- exploding

@@ -19,6 +19,8 @@ MEASURED = 1e-2  # of a value taken from the student's own recording: room for r
 
 def numbers(value: Any, what: str, shape: tuple[int, ...] | None = None) -> Floats:
     """A student's numbers as an array of `shape`, or a sentence."""
+    if value is None:  # numpy makes NaN of it
+        raise Failed(f"{what} is {kind_of(value)}", "A function needs a return, and a value has to be assigned.")
     try:
         found = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -43,11 +45,14 @@ def close(found: Any, expected: Any, what: str, tolerance: float, help: str = ""
         raise Failed(f"{what} is {got[worst]:.6g}{where}, expected is {want[worst]:.6g}", help)
 
 
-def near(found: Any, expected: float, what: str, help: str = "", tolerance: float = MEASURED) -> None:
-    """Raise unless one number agrees within a share of the expected one. The sentence does not give the answer away."""
+def near(
+    found: Any, expected: float, what: str, help: str = "", tolerance: float = MEASURED, source: str = "your recording"
+) -> None:
+    """Raise unless one number agrees within a share of the expected one, which `source` gives. The sentence does not
+    give the answer away."""
     value = numbers(found, what, ())
     if not (value == expected or abs(value - expected) <= tolerance * abs(expected) < np.inf):
-        raise Failed(f"{what} is {value:.6g}, which is not what your recording gives", help)
+        raise Failed(f"{what} is {value:.6g}, which is not what {source} gives", help)
 
 
 def alike(found: Any, expected: Any, what: str, help: str, tolerance: float = MEASURED) -> None:
@@ -102,6 +107,8 @@ def kind_of(value: Any) -> str:
     if isinstance(value, dict):
         keys = sorted(str(key)[:60] for key in value)[:6]
         return f"a dictionary with the keys {', '.join(map(repr, keys)) or '(none)'}"
+    if isinstance(value, str):
+        return "a text"
     return "nothing (None)" if value is None else f"a {type(value).__name__}"
 
 

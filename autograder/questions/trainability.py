@@ -99,7 +99,7 @@ def critical_points(evidence: Evidence) -> None:
         help = (
             "Halve an interval: chi(activation, settled(activation, s), s) is below 1 at one end, above at the other."
         )
-        near(found[activation], want, f"critical[{activation!r}]", help, CRITICAL)
+        near(found[activation], want, f"critical[{activation!r}]", help, CRITICAL, "theory")
 
 
 # ---- the maps
@@ -147,13 +147,16 @@ def expected_factors(evidence: Evidence) -> None:
     """expected_chi has chi at the settled variance for the same networks."""
     found = map_of(evidence, "tanh")
     want = np.array([theory.depth_scales("tanh", s).chi_1 for s in found.variances])
-    _each(evidence.value("expected_chi"), want, "expected_chi", found, "chi('tanh', settled('tanh', s), s)", CRITICAL)
+    help = "chi('tanh', settled('tanh', s), s)"
+    _each(evidence.value("expected_chi"), want, "expected_chi", found, help, CRITICAL, "theory")
 
 
-def _each(value: Any, want: Any, what: str, found: Map, help: str, tolerance: float = MEASURED) -> None:
+def _each(
+    value: Any, want: Any, what: str, found: Map, help: str, tolerance: float = MEASURED, source: str = "your map"
+) -> None:
     got = numbers(value, what, want.shape)
     for k, (one, right) in enumerate(zip(got, want, strict=True)):
-        near(one, float(right), f"{what} at sigma_w^2 = {found.variances[k]:g}", help, tolerance)
+        near(one, float(right), f"{what} at sigma_w^2 = {found.variances[k]:g}", help, tolerance, source)
 
 
 @check(points=3)
@@ -207,7 +210,7 @@ def share_foretold(evidence: Evidence) -> None:
         found = map_of(evidence, activation)
         want = float((foretold(found) == learnt(found)).mean())
         help = "Foretold is depth <= the smaller of the two reaches; agreement is the mean of foretold == learnt."
-        near(value[activation], want, f"agreement[{activation!r}]", help, MEASURED)
+        near(value[activation], want, f"agreement[{activation!r}]", help, MEASURED, "your map")
 
 
 def foretold(found: Map) -> Any:

@@ -128,7 +128,7 @@ def differs(found: Experiment, expected: Experiment, what: str, open_fields: tup
         raise Failed(
             f"this is another student's {what}: it was trained with the seed {_said(found.seed)} "
             f"as {_id(found.student)}, yours is {expected.seed}, as {_id(expected.student)}",
-            "Type the id under which you hand in, in the first cell, then run all cells again.",
+            "Type the id under which you hand in, under 'Who are you?', then run all cells again.",
         )
     for field in fields(Experiment):
         name = field.name

@@ -312,6 +312,8 @@ def check(notebook: Path, evidence_only: bool) -> None:
     """
     from autograder import rehearsal
 
+    if sys.stderr.isatty():
+        click.echo(f"A copy of {notebook.name} is run and checked; that can take a minute.", err=True)
     try:
         found = rehearsal.rehearse(notebook, "evidence" if evidence_only else "run")
     except rehearsal.RehearsalError as error:

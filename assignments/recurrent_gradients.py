@@ -3,7 +3,7 @@
 # # Gradients through time: vanish, hold, explode, and a cell that remembers
 #
 # A recurrent network goes through the same layer at every time step. Its gradient comes back through the same weights
-# again and again, so what a deep network does over ten layers, this one does over thirty steps. You write a step by
+# again and again, so what a deep network does over ten layers, this one does over twenty steps. You write a step by
 # hand, follow the gradient back through time, foresee its size from the weights, and see what the gates of an LSTM and
 # a GRU change. Then you let a network explode, clip it, and find out what clipping mends.
 #
@@ -366,13 +366,14 @@ autograder.check("forget_gate")
 #
 # 1. *The path:* an RNN multiplies by diag(slope) U at each step, a matrix and a slope; the memory is carried on by a sum,
 #    so its gradient is multiplied by f alone, which can be 1 whatever the weights are: the constant error carousel.
-# 2. *Numbers:* per-step factors from the own runs (with these weights about 0.5 to 0.7 for the RNN, 0.8 for the LSTM and
-#    0.6 for the GRU), raised to the 19th power; the sigmoid of the bias is the main part of the LSTM's.
+# 2. *Numbers:* per-step factors from the own runs (with these weights about 0.45 to 0.65 for the RNN, 0.8 for the LSTM
+#    and 0.65 for the GRU), raised to the 19th power; the sigmoid of the bias is the main part of the LSTM's.
 # 3. *GRU and bias:* a GRU's z begins at about 1/2, since nobody opens it: it would need a bias as well. A forget gate
 #    that is wide open never clears the memory, so noise piles up and old things stay; it has to be learnt to close.
 # 4. *Learning:* an honest look at the own nats: after 100 iterations the LSTM has often learnt the least (about ln 2,
-#    it tells two halves of the classes apart), the RNN with its tiny ratio sometimes everything. Adam makes steps that
-#    hardly depend on the size of a gradient, so a ratio at the start is no verdict about the end.
+#    it tells two halves of the classes apart), the RNN with its tiny ratio often everything. (One whose loss jumped up
+#    in the last iterations had learnt before: its probe_loss tells.) Adam makes steps that hardly depend on the size of
+#    a gradient, so a ratio at the start is no verdict about the end.
 ### END SOLUTION
 
 # %% [markdown] fixed="loud_text"
@@ -446,8 +447,9 @@ autograder.check("clipped_recurrence")
 # 1. *Mended:* each step is at most learning rate times 1 long, so the loss stays finite and falls (own numbers), where
 #    the loud one left for infinity within an epoch: a step along a huge gradient makes U larger, and the next gradient
 #    larger still; the surface has cliffs (Pascanu et al. 2013).
-# 2. *Direction and shares:* clipping by norm multiplies everything by one number: the direction stays, and so does the
-#    ratio through time (own numbers, equal in both); early steps still dominate.
+# 2. *Direction and shares:* clipping by norm multiplies everything by one number: the direction stays, and so do the
+#    shares of the time steps; early ones still dominate. (That the own ratios at the start are equal follows from their
+#    being of one network, before any clipping: it shows nothing about clipping.)
 # 3. *Vanishing:* clipping never lengthens anything: it does nothing for a factor of 0.8.
 # 4. *Remedies for that:* gates, an orthogonal or identity start of U, a forget bias, connections that skip steps,
 #    normalisation, or a regularisation of the ratio (Pascanu et al. 2013); any one, with its reason.

@@ -78,10 +78,15 @@ def objects(description: Any) -> Any:
 
         return torch.from_numpy(description.values.copy())
     if isinstance(description, Network):
+        import torch
+
         from labkit.networks import mlp
 
         d = description
-        return mlp(d.widths, d.activation, d.initialisation, d.gain, d.seed)  # type: ignore[arg-type]
+        network = mlp(d.widths, d.activation, d.initialisation, d.gain, d.seed)  # type: ignore[arg-type]
+        for parameter in network.parameters() if d.used else ():
+            parameter.grad = torch.ones_like(parameter)
+        return network
     if isinstance(description, list | tuple):
         return type(description)(map(objects, description))
     return description

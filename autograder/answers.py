@@ -50,6 +50,7 @@ class Network:
     initialisation: str = "glorot_uniform"
     gain: float = 1.0
     seed: int = 0
+    used: bool = False  # each parameter has a gradient already, left over from an earlier backward()
 
 
 # Values as JSON. An object always has one key, which says what it is; lists, texts and numbers are themselves.
@@ -89,7 +90,9 @@ class _Encoder(_Budget):
         if isinstance(value, Tensor):
             return {"tensor": _array_text(value.values)}
         if isinstance(value, Network):
-            return {"network": {**asdict(value), "widths": list(value.widths)}}
+            # what is not used is asked as ever, so that stored answers are found again
+            body = {name: one for name, one in asdict(value).items() if name != "used" or one}
+            return {"network": {**body, "widths": list(value.widths)}}
         return self._container(value, depth)
 
     def _container(self, value: Any, depth: int) -> Any:

@@ -273,6 +273,7 @@ MISTAKES = [
     ("seeds", {"ratio_bands"}, "ratio_band = {n: (min(r), np.median(r), max(r)) for n, r in start_ratios.items()}",
      ".low, .median"),
     ("log_values", {"logged_means"}, log(mean="w.grad.mean().abs()"), "absolute values"),
+    ("log_values", {"logged_means", "logged_gradients"}, log().replace("network.zero_grad()", "pass"), "zero_grad()"),
     ("log_values", {"logged_weights"}, log(weights="w.grad"), "not its gradient"),
     ("log_values", {"logged_means", "logged_gradients"}, log(reduced="sum"), "mean cross-entropy"),
     ("log_values", {"logged_means", "logged_gradients", "logged_weights"}, log().replace("start=1", "start=0"), "keys"),

@@ -414,9 +414,9 @@ def ratio_bands(evidence: Evidence) -> None:
 def _logged(evidence: Evidence) -> list[tuple[dict[str, Any], list[Floats], list[Floats]]]:
     """What log_values gives for networks that nobody has seen; their gradients and their weights."""
     draw, found = evidence.random, []
-    for widths in ((12, 5, 7, 4), (784, 10, 10, 10), (9, 6, 3)):
+    for widths, used in (((12, 5, 7, 4), False), ((784, 10, 10, 10), False), ((9, 6, 3), True)):
         activation = ACTIVATIONS[int(draw.randint(3))]
-        n = Network(widths, activation, "glorot_uniform", 1.5, int(draw.randint(1, 10_000)))
+        n = Network(widths, activation, "glorot_uniform", 1.5, int(draw.randint(1, 10_000)), used)
         images = draw.uniform(-1, 1, (8, widths[0])).astype(np.float32)
         labels = draw.randint(0, widths[-1], 8)
         layers = initialisations.draw(widths, "glorot_uniform", n.gain, n.seed)
@@ -433,7 +433,10 @@ def logged_means(evidence: Evidence) -> None:
     """log_values has mean |gradient| of each weight matrix, under mean_1, mean_2, ..."""
     for given, gradients, _ in _logged(evidence):
         for k, gradient in enumerate(gradients, start=1):
-            help = "The mean over the weights of one layer of the absolute values of their gradient."
+            help = (
+                "The mean over the weights of one layer of the absolute values of their gradient, with nothing left "
+                "over from an earlier backward(): zero_grad()."
+            )
             close(given[f"mean_{k}"], np.abs(gradient).mean(), f"mean_{k}", FLOAT32, help)
 
 
@@ -442,7 +445,7 @@ def logged_gradients(evidence: Evidence) -> None:
     """log_values has the gradient of each weight matrix, under histogram_1, histogram_2, ..."""
     for given, gradients, _ in _logged(evidence):
         for k, gradient in enumerate(gradients, start=1):
-            help = "parameter.grad, after backward() of the mean cross-entropy; nothing left over from before."
+            help = "parameter.grad, after zero_grad() and backward() of the mean cross-entropy."
             close(given[f"histogram_{k}"], gradient, f"histogram_{k}", FLOAT32, help)
 
 

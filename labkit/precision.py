@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 
@@ -19,6 +20,7 @@ from labkit.interrupts import undisturbed
 # The tree, by torch's own names: what torch.backends makes of them writes to the wrong place for the whole of mkldnn.
 _ROOT = ("generic", "all")
 _BACKENDS = (("cuda", "all"), ("mkldnn", "all"))
+_READ, _WRITE = "_get_fp32_precision_getter", "_set_fp32_precision_setter"  # torch's own; 2.11 and 2.15 have them
 _OPERATIONS = tuple(product(("cuda", "mkldnn"), ("matmul", "conv", "rnn")))
 
 _Place = tuple[str, str]
@@ -28,6 +30,10 @@ _Place = tuple[str, str]
 def exact(tf32: bool = False) -> Iterator[None]:
     """Products in full float32, for rounded factors are beyond an audit's tolerance; or with `tf32`, on a GPU, factors
     rounded to 10 bits. Within, the old names say the same as the new ones; behind it, all read as they did before."""
+    if not (hasattr(torch._C, _READ) and hasattr(torch._C, _WRITE)):
+        with _by_public_names(tf32):
+            yield
+        return
     with undisturbed():
         chosen = _Chosen.read()
     try:
@@ -113,8 +119,23 @@ def _silent() -> Iterator[None]:
 
 
 def _get(place: _Place) -> str:
-    return torch._C._get_fp32_precision_getter(*place)
+    found: str = getattr(torch._C, _READ)(*place)
+    return found
 
 
 def _put(place: _Place, precision: str) -> None:
-    torch._C._set_fp32_precision_setter(*place, precision)
+    getattr(torch._C, _WRITE)(*place, precision)
+
+
+@contextmanager
+def _by_public_names(tf32: bool) -> Iterator[None]:
+    """The same where torch no longer has its table under these names: products and convolutions on a GPU alone."""
+    settings: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "tf32" if tf32 else "ieee"
+        yield
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value

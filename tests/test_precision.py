@@ -130,6 +130,16 @@ def test_an_error_puts_all_back_and_so_does_one_within_another() -> None:
     assert shown() == before
 
 
+@pytest.mark.parametrize(("tf32", "within"), [(False, "ieee"), (True, "tf32")])
+def test_a_torch_without_that_table_is_asked_by_its_public_names(monkeypatch, tf32: bool, within: str) -> None:
+    names = backends.cuda.matmul, backends.cudnn.conv
+    before = [name.fp32_precision for name in names]
+    monkeypatch.setattr("labkit.precision._WRITE", "_renamed")
+    with exact(tf32):
+        assert [name.fp32_precision for name in names] == [within, within]
+    assert [name.fp32_precision for name in names] == before
+
+
 @pytest.mark.parametrize(
     ("changes", "run"),
     [({}, train), ({"normalisation": "batch"}, train), ({}, lambda e, **_: train_lightly([e], device="cpu"))],

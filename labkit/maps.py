@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as parse
 from safetensors.numpy import save as serialise
+from tqdm import tqdm
 
 from labkit import backward, initialisations
 from labkit.counts import counted
@@ -260,9 +262,12 @@ def trainability(
     `coarse` takes a laptop about a minute for each activation; `fine` has ten times as many networks, each trained
     four times as long: for a GPU, or with `backend="slurm"` (see `labkit.submit`) for a cluster, a job for each row.
     With `save`, rows that the file has are not trained again, so an interrupted map goes on where it was; so it does
-    with its jobs, of which those that wait, run or have finished are found again in the folder `jobs`.
+    with its jobs, of which those that wait, run or have finished are found again in the folder `jobs`. Another map that
+    the file holds is kept beside it.
     """
     base, grid = of_student(activation, student, size)
+    if save is not None and not student:
+        tqdm.write(f"no student is given: {save} will be nobody's map, and count for nobody")
     found = _begun(base, grid, save)
     rest = [depth for depth in grid.depths if depth not in found.depths]
     from labkit.progress import bar
@@ -277,6 +282,8 @@ def trainability(
                 one = _fetched(jobs[depth], shown) if depth in jobs else row(cells, grid.variances, device)
             except KeyboardInterrupt:
                 raise Interrupted(_interrupted(found, grid, save, bool(jobs))) from None
+            if save is not None and not found.depths:
+                _put_aside(Path(save))
             found = _with(found, one)
             if save is not None:
                 found.save(save)
@@ -309,6 +316,19 @@ def _begun(base: Experiment, grid: Grid, save: Path | str | None) -> Map:
     v = len(grid.variances)
     loss = np.zeros((0, v, base.iterations), np.float32)
     return Map(base, (), grid.variances, np.zeros((0, v)), loss, np.zeros((0, v, 1)))
+
+
+def _put_aside(path: Path) -> None:
+    """Keep another map that lies there under a further name: it took minutes, or hours."""
+    try:
+        other = Map.load(path)
+    except RecordingError:
+        return
+    if other.depths:
+        names = (path.with_name(f"{path.stem}-earlier{number}{path.suffix}") for number in chain([""], count(2)))
+        kept = next(name for name in names if not name.exists())
+        path.replace(kept)
+        tqdm.write(f"{path} held another map, of {other.base.student or 'nobody'}: it is kept as {kept.name}")
 
 
 def row(cells: Sequence[Experiment], variances: Sequence[float], device: str | None = None, watch: Any = None) -> Map:

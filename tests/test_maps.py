@@ -176,6 +176,41 @@ def test_who_interrupts_a_map_reads_what_of_it_is_kept(trained, tmp_path, monkey
         assert Map.load(tmp_path / file).depths == whole.depths[:done]
 
 
+@pytest.fixture
+def quickly(trained, monkeypatch):
+    """Rows of a finished map instead of trainings."""
+    whole, _ = trained
+
+    def row(cells, *_rest):
+        at = slice(k := whole.depths.index(len(cells[0].widths) - 2), k + 1)
+        layers = whole.depths[k] + 1
+        return replace(whole, depths=(whole.depths[k],), accuracy=whole.accuracy[at], loss=whole.loss[at],
+                       start=whole.start[at, :, :layers])  # fmt: skip
+
+    monkeypatch.setattr(maps, "row", row)
+    return whole
+
+
+def test_another_map_in_the_file_is_kept_beside_it(quickly, tmp_path, capsys):
+    file = tmp_path / "map_sigmoid.safetensors"
+    for student in ("ada", "bob", "ada", "ada"):
+        maps.trainability("sigmoid", student, "tiny", file, progress=False)
+    said = [line for line in capsys.readouterr().out.splitlines() if "kept" in line]
+    assert ["of ada" in said[0], "map_sigmoid-earlier.safetensors" in said[0], "of bob" in said[1]] == [True] * 3
+    names = ("map_sigmoid", "map_sigmoid-earlier", "map_sigmoid-earlier2")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == sorted(f"{name}.safetensors" for name in names)
+    kept = [Map.load(tmp_path / f"{name}.safetensors") for name in names]
+    assert [one.base.student for one in kept] == ["ada", "ada", "bob"]
+    assert all(one.depths == quickly.depths for one in kept)
+
+
+def test_a_map_of_nobody_says_so_before_it_takes_minutes(quickly, tmp_path, capsys):
+    maps.trainability("sigmoid", "", "tiny", tmp_path / "m.safetensors", progress=False)
+    assert "no student is given" in capsys.readouterr().out
+    maps.trainability("sigmoid", "ada", "tiny", progress=False)
+    assert "no student is given" not in capsys.readouterr().out
+
+
 def test_networks_that_break_down_stop_no_others():
     base = experiment("trainability/relu").replace(epochs=1, batches=3)
     variances = (1.0, 1e300, 3.0)

@@ -198,8 +198,9 @@ def test_is_nothing_no_number():
     assert (said.value.found, "return" in said.value.help) == ("x is nothing (None)", True)
     with pytest.raises(Failed, match="x is 2, which is not what theory gives"):
         near(2.0, 1.0, "x", source="theory")
-    with pytest.raises(Failed, match="x holds no numbers: it is a text"):
-        near("1,5", 1.5, "x")
+    for text in ("1,5", "1.5", ["1.5"], [1.5, "1.5"], [1.5j]):
+        with pytest.raises(Failed, match=r"x holds no numbers: it is a (text|list)"):
+            near(text, 1.5, "x")
 
 
 def test_is_a_hostile_object_only_named():

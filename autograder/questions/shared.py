@@ -22,7 +22,10 @@ def numbers(value: Any, what: str, shape: tuple[int, ...] | None = None) -> Floa
     if value is None:  # numpy makes NaN of it
         raise Failed(f"{what} is {kind_of(value)}", "A function needs a return, and a value has to be assigned.")
     try:
-        found = np.asarray(value, dtype=np.float64)
+        found = np.asarray(value)
+        if found.dtype.kind in "SUc" or (found.dtype.kind == "O" and any(isinstance(one, str) for one in found.flat)):
+            raise TypeError  # numpy would read numbers out of texts, and leave out what is imaginary
+        found = found.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
         raise Failed(f"{what} holds no numbers: it is {kind_of(value)}") from None
     if shape is not None and found.shape != shape:

@@ -417,19 +417,18 @@ plots.through_time([loud, clipped])
 # - `norm_before`: an array with the norm of all three matrices together *before* the clipping, at each iteration of
 #   `clipped` (the root of the sum of the squared norms);
 # - `share_clipped`: the share of its iterations at which it was clipped;
-# - `ratio_through_time = {"loud": ..., "clipped": ...}`: the first step's norm over the last step's in both networks, at
-#   their start.
+# - `ratio_through_time = {"start": ..., "end": ...}`: the first step's norm over the last step's in `clipped`, before its
+#   training and after its last epoch.
 
 # %% answer="clipped_recurrence"
 # norm_before = ...
 # share_clipped = ...
-# ratio_through_time = {"loud": ..., "clipped": ...}
+# ratio_through_time = {"start": ..., "end": ...}
 ### BEGIN SOLUTION
 norm_before = np.sqrt(((clipped.statistic("norm") / clipped.clip_factor) ** 2).sum(axis=1))
 share_clipped = (clipped.clip_factor[:, 0] < 1).mean()
-ratio_through_time = {
-    name: run.through_time[0, 0] / run.through_time[0, -1] for name, run in (("loud", loud), ("clipped", clipped))
-}
+norms_over_time = {"start": clipped.through_time[0], "end": clipped.through_time[-1]}
+ratio_through_time = {name: norms[0] / norms[-1] for name, norms in norms_over_time.items()}
 ### END SOLUTION
 
 # %% test="clipped_recurrence" points=3
@@ -448,8 +447,7 @@ autograder.check("clipped_recurrence")
 #    the loud one left for infinity within an epoch: a step along a huge gradient makes U larger, and the next gradient
 #    larger still; the surface has cliffs (Pascanu et al. 2013).
 # 2. *Direction and shares:* clipping by norm multiplies everything by one number: the direction stays, and so do the
-#    shares of the time steps; early ones still dominate. (That the own ratios at the start are equal follows from their
-#    being of one network, before any clipping: it shows nothing about clipping.)
+#    shares of the time steps: early ones dominate after the training, too (own ratios of the start and the end).
 # 3. *Vanishing:* clipping never lengthens anything: it does nothing for a factor of 0.8.
 # 4. *Remedies for that:* gates, an orthogonal or identity start of U, a forget bias, connections that skip steps,
 #    normalisation, or a regularisation of the ratio (Pascanu et al. 2013); any one, with its reason.

@@ -233,8 +233,8 @@ MISTAKES = [
     ("clipped_recurrence", {"norm_before"}, "norm_before = np.minimum(norm_before, 1)", "clip_factor"),
     ("clipped_recurrence", {"norm_before"}, "norm_before = norm_before.max()", "the shape"),
     ("clipped_recurrence", {"share_clipped"}, "share_clipped = 1 - share_clipped", "below 1"),
-    ("clipped_recurrence", {"ratio_through_time"}, "ratio_through_time = {**ratio_through_time, 'clipped': 1.0}",
-     "['clipped']"),
+    ("clipped_recurrence", {"ratio_through_time"},
+     "ratio_through_time = {**ratio_through_time, 'end': ratio_through_time['start']}", "['end']"),
 ]  # fmt: skip
 
 

@@ -494,11 +494,11 @@ def share_clipped(evidence: Evidence) -> None:
 
 @check(points=1)
 def ratio_through_time(evidence: Evidence) -> None:
-    """ratio_through_time has the first step's norm over the last step's of both runs, at their start."""
-    found = keyed(evidence.value("ratio_through_time"), "ratio_through_time", ("loud", "clipped"))
-    for name in ("loud", "clipped"):
-        expected = first_over_last(run_of(evidence, name).through_time[0])
-        near(found[name], expected, f"ratio_through_time[{name!r}]", "Row 0 of through_time, first over last.")
+    """ratio_through_time has the first step's norm over the last step's of the clipped run, at its start and end."""
+    found = keyed(evidence.value("ratio_through_time"), "ratio_through_time", ("start", "end"))
+    for name, row in (("start", 0), ("end", -1)):
+        expected = first_over_last(run_of(evidence, "clipped").through_time[row])
+        near(found[name], expected, f"ratio_through_time[{name!r}]", f"Row {row} of through_time, first over last.")
 
 
 QUESTIONS = dict(

@@ -5,6 +5,7 @@ verdicts are the grader's.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from labkit.timeline import Timeline, TimelineError
 TEXT_STUB = "YOUR ANSWER HERE"
 MOST_NAMED = 5  # answers of those that are not in step
 HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*$", re.MULTILINE)
+# the bold words with which a paragraph begins
+QUESTION = re.compile(r"(?:\A\s*|\n[ \t]*\n) {0,3}\*\*([^*\n]+)\*\*")
 
 State = Literal["complete", "missing", "wrong", "open"]
 
@@ -53,7 +56,7 @@ class Text:
     """An answer in words, which a person reads."""
 
     cell: str  # its grade id
-    title: str  # the heading above it
+    name: str  # what a student sees above it, see `named_texts`
     points: float | None
     written: bool
 
@@ -104,17 +107,52 @@ class Readiness:
 
 
 def texts(found: Notebook) -> Iterator[Text]:
-    """The answers in words of a notebook, each under the heading above it."""
-    title = ""
+    """The answers in words of a notebook, each named as a student sees it."""
+    names = named_texts(found)
+    for cell in filter(_is_text, found["cells"]):
+        points = cell["metadata"]["nbgrader"].get("points")
+        number = points if isinstance(points, int | float) and not isinstance(points, bool) else None
+        yield Text(mending.grade_id(cell), names[mending.grade_id(cell)], number, not is_blank(cell))
+
+
+def named_texts(found: Notebook) -> dict[str, str]:
+    """What a student sees above each answer in words, by its grade id: the heading and, where several answers stand
+    under one, the bold first words of the question. Where that tells no two answers apart, the grade id has to."""
+    above = dict(_above(found))
+    times = Counter(heading for heading, _ in above.values())
+    seen = {cell: _seen(heading, question, times[heading] == 1) for cell, (heading, question) in above.items()}
+    known = Counter(seen.values())
+    return {cell: name if name and known[name] == 1 else _by_id(cell, above[cell][0]) for cell, name in seen.items()}
+
+
+def _seen(heading: str, question: str, alone: bool) -> str:
+    """Empty where there is nothing to see."""
+    if heading and alone:
+        return heading
+    return f"{heading} “{question}”".strip() if question else ""
+
+
+def _by_id(cell: str, heading: str) -> str:
+    return f"{heading} (the cell {cell})" if heading else f"The cell {cell}"
+
+
+def _above(found: Notebook) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Each answer in words by its grade id, with the heading above it and the first words of its question."""
+    heading = question = ""
     for cell in found["cells"]:
-        if cell["cell_type"] != "markdown":
-            continue
-        if has(cell, "solution") and has(cell, "grade"):
-            points = cell["metadata"]["nbgrader"].get("points")
-            number = points if isinstance(points, int | float) and not isinstance(points, bool) else None
-            yield Text(mending.grade_id(cell), title, number, not is_blank(cell))
-        else:
-            title = next(reversed([text for text in HEADING.findall(cell["source"]) if text]), title)
+        if _is_text(cell):
+            yield mending.grade_id(cell), (heading, question)
+            question = ""
+        elif cell["cell_type"] == "markdown":
+            headings = [match for match in HEADING.finditer(cell["source"]) if match[1]]
+            if headings:
+                heading, question = headings[-1][1], ""
+            words = QUESTION.search(cell["source"][headings[-1].end() if headings else 0 :])
+            question = words[1].strip() if words else question
+
+
+def _is_text(cell: dict[str, Any]) -> bool:
+    return cell["cell_type"] == "markdown" and has(cell, "solution") and has(cell, "grade")
 
 
 def blanks(found: Notebook) -> Iterator[str]:
@@ -136,9 +174,12 @@ def has(cell: dict[str, Any], flag: str) -> bool:
 def deleted(assignment: str, found: Notebook) -> Iterator[str]:
     """A sentence for each answer that the lab has and the notebook has not."""
     there = {mending.grade_id(cell) for cell in found["cells"]}
-    for cell in _source(assignment):
+    source = _source(assignment)
+    words = {cell: f"{name}: the cell for this answer" for cell, name in named_texts({"cells": source}).items()}
+    for cell in source:
         if has(cell, "solution") and (name := mending.grade_id(cell)) not in there:
-            yield f"The cell {name} is gone from the notebook: copy it back from the notebook that was released."
+            gone = words.get(name, f"The cell {name}")
+            yield f"{gone} is gone from the notebook. Copy it back from the notebook that was released."
 
 
 def _source(assignment: str) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from autograder import questionnaire, results, sandbox
+from autograder import mending, questionnaire, readiness, results, sandbox
 from autograder.checks import Verdict
 from autograder.results import QuestionResult, Result
 from autograder.showing import one_line, points
@@ -83,7 +83,7 @@ class Marked:
     """What a person has marked so far, as the gradebook has it."""
 
     waiting: int  # students with an essay to be marked
-    essays: tuple[tuple[str, int], ...]  # grade id, and how many are to be marked
+    essays: tuple[tuple[str, int], ...]  # an answer as students see it named, and how many are to be marked
     words: Mapping[str, str]  # by student
 
     @property
@@ -331,7 +331,19 @@ def marked_by_hand(course: Path, assignment: str) -> Marked | None:
     essays = {one.student: {name: cell for name, cell in one.cells.items() if cell.kind != "test"} for one in scores}
     open_ = Counter(name for cells in essays.values() for name, cell in cells.items() if cell.needs_person)
     waiting = sum(any(cell.needs_person for cell in cells.values()) for cells in essays.values())
-    return Marked(waiting, tuple(sorted(open_.items())), {student: _words(cells) for student, cells in essays.items()})
+    return Marked(waiting, _named(course, assignment, open_), {name: _words(cells) for name, cells in essays.items()})
+
+
+def _named(course: Path, assignment: str, open_: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """The cells as students see them named, in the order of the notebook; by grade id where it names none."""
+    from autograder.marking import released_notebook
+
+    try:
+        names = readiness.named_texts(mending.read(released_notebook(course, assignment).read_bytes()))
+    except (OSError, mending.MendingError):
+        names = {}
+    others = {cell: cell for cell in sorted(set(open_) - set(names))}
+    return tuple((name, open_[cell]) for cell, name in {**names, **others}.items() if cell in open_)
 
 
 def _words(cells: Mapping[str, CellScore]) -> str:

@@ -157,9 +157,8 @@ def _lost(sign: str, asked: Asked) -> list[str]:
 
 
 def _text_line(text: Text) -> str:
-    worth = f", {points(text.points)} point{'s' * (text.points != 1)}" if text.points else ""
-    title = f"{text.title} (the cell {text.cell}{worth})" if text.title else f"The text {text.cell}{worth}"
-    return one_line(title)
+    worth = f" ({points(text.points)} point{'s' * (text.points != 1)})" if text.points else ""
+    return one_line(f"{text.name}{worth}")
 
 
 def _item(verdict: Verdict) -> str:

@@ -10,7 +10,7 @@ import toy_lab
 from click.testing import CliRunner
 from toy_lab import hand_in, solved
 
-from autograder import answers, grading, journal, mending, readiness, rehearsal, results, selfcheck, submission
+from autograder import answers, grading, journal, mending, readiness, rehearsal, results, selfcheck, showing, submission
 from autograder import course as courses
 from autograder.checks import Verdict
 from autograder.cli import main
@@ -54,7 +54,7 @@ def test_is_everything_named_that_is_missing(course, tmp_path):
     assert code == 1
     for words in (
         "double is not answered yet", "there is no variable number", "The cell build: its code is still to be written",
-        "A toy (the cell words, 2 points): still to be written", 'student = "..."',
+        "A toy (2 points): still to be written", 'student = "..."',
         "0 of 1 texts are written: it is not complete",
     ):  # fmt: skip
         assert words in said
@@ -172,7 +172,7 @@ def test_does_a_session_say_what_is_complete_missing_and_wrong(course, tmp_path,
     assert parts[0] == "2 of 6 points by the checks, 0 of 1 texts are written: it is not complete."
     assert "✓ A network: 2 of 2 points" in parts[1]
     assert "there is no variable number" in parts[2]
-    assert "A toy (the cell words, 2 points): still to be written" in parts[2]
+    assert "A toy (2 points): still to be written" in parts[2]
     assert "✗ Twice: 0 of 3 points" in parts[3]
     assert "Multiply by two." in parts[3]
 
@@ -335,7 +335,62 @@ def test_are_files_and_answers_that_are_not_there_named(short, tmp_path):
     assert "another student's run" in states["relu.safetensors"][1]
     assert "cut off" in states["own.safetensors"][1]
     assert states["workspace.json"][0] == states["sigmoid.safetensors"][0] == states["answers.json"][0] == "missing"
-    found["cells"] = [cell for cell in found["cells"] if mending.grade_id(cell) != "question_1_answer"]
-    assert [line.split(":")[0] for line in readiness.deleted(lab, found)] == [
-        "The cell question_1_answer is gone from the notebook"
+    gone = {"question_1_answer", "build_network"}
+    found["cells"] = [cell for cell in found["cells"] if mending.grade_id(cell) not in gone]
+    assert [line.split(".")[0] for line in readiness.deleted(lab, found)] == [
+        "The cell build_network is gone from the notebook",
+        "Question 1: vanishing against exploding: the cell for this answer is gone from the notebook",
     ]
+
+
+# how answers in words are named
+
+TEXT = "answer in words"
+
+
+def names_of(*sources):
+    """The names of the answers in words of a notebook; each `TEXT` is one, its grade id its place."""
+    cells = [{"cell_type": "markdown", "source": source, "metadata": {}} for source in sources]
+    for place, cell in enumerate(cells):
+        if cell["source"] == TEXT:
+            cell["metadata"] = {"nbgrader": {"solution": True, "grade": True, "grade_id": f"id_{place}"}}
+    return list(readiness.named_texts({"cells": cells}).values())
+
+
+@pytest.mark.parametrize(("sources", "names"), [
+    # one text under a heading
+    (["# Depth\n\n**Six?** Why?", TEXT], ["Depth"]),
+    (["# Lab", "## Depth", TEXT, "## Width ##", TEXT], ["Depth", "Width"]),
+    # several
+    (["# Depth", "**Two borders.** Where?", TEXT, "**Six?** Why?", TEXT], ["Depth “Two borders.”", "Depth “Six?”"]),
+    (["# Depth\n**One.** Who?", TEXT, "Look.\n\n  **Two.** Who?\n\n**Hint.** You.", TEXT],
+     ["Depth “One.”", "Depth “Two.”"]),
+    (["**Lost.**\n# Depth", TEXT, "**Six?** Why?", "My own cell.", TEXT], ["Depth (the cell id_1)", "Depth “Six?”"]),
+    (["# Depth", "**Six?** Why?", TEXT, TEXT], ["Depth “Six?”", "Depth (the cell id_3)"]),
+    (["# Depth", "**Six?**", TEXT, "**Six?**", TEXT], ["Depth (the cell id_2)", "Depth (the cell id_4)"]),
+    (["# Depth", "The\n**depth scale** is", TEXT, "Two **stars", TEXT],
+     ["Depth (the cell id_2)", "Depth (the cell id_4)"]),
+    (["# Depth", TEXT, "# Width", TEXT, "# Depth", "**Six?**", TEXT],
+     ["Depth (the cell id_1)", "Width", "Depth “Six?”"]),
+    # none above it
+    (["**Six?**", TEXT], ["“Six?”"]),
+    (["#", TEXT], ["The cell id_1"]),
+])  # fmt: skip
+def test_is_an_answer_in_words_named_as_a_student_sees_it(sources, names):
+    assert names_of(*sources) == names
+
+
+@pytest.mark.parametrize(
+    "source", sorted(courses.assignments_home().glob("source/*/*.ipynb")), ids=lambda path: path.stem
+)
+def test_needs_no_answer_of_a_lab_its_grade_id(source):
+    named = readiness.named_texts(mending.read(source.read_bytes()))
+    assert named
+    assert not any(cell in name for cell, name in named.items() if "_" in cell)
+
+
+def test_are_names_shown_with_their_points(course):
+    found = mending.normal(toy_lab.released(course))
+    assert [showing._text_line(text) for text in readiness.texts(found)] == ["A toy (2 points)"]
+    found["cells"][-1]["metadata"]["nbgrader"]["points"] = 1
+    assert [showing._text_line(text) for text in readiness.texts(found)] == ["A toy (1 point)"]

@@ -1,6 +1,7 @@
 """The class report: is everything there, is nothing a student wrote taken for more than text?"""
 
 import csv
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -176,9 +177,30 @@ def test_is_a_cell_named_that_did_not_end(tmp_path):
 def test_are_essays_counted_that_wait_for_a_person(tmp_path, marked):
     text = Page(text_of(course_of(tmp_path, result("ada"), result("bela")))).text
     assert "1 ✎ with essays to mark" in text
-    assert "figures: 1" in text
+    assert "figures (1)" in text
     assert "essays 3 of 4" in text
     assert "essays to be marked" in text
+
+
+def test_are_essays_named_as_students_see_them_in_the_order_of_the_notebook(tmp_path, monkeypatch):
+    def essay(place):
+        about = {"nbgrader": {"grade_id": f"{9 - place}_words", "solution": True, "grade": True}}
+        return [{"cell_type": "markdown", "source": f"**Part {place}.** Why <b>?", "metadata": {}},
+                {"cell_type": "markdown", "source": "YOUR ANSWER HERE", "metadata": about}]  # fmt: skip
+
+    cells = [{"cell_type": "markdown", "source": "## Depth <b>", "metadata": {}}, *essay(1), *essay(2), *essay(3)]
+    released = tmp_path / "release" / LAB / f"{LAB}.ipynb"
+    released.parent.mkdir(parents=True)
+    released.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    waits = {
+        name: CellScore("essay", 0, 4, None, None, name != "7_words") for name in ("6_words", "7_words", "8_words")
+    }
+    task = {"a_task": CellScore("task", 0, 4, None, None, True)}
+    monkeypatch.setattr(gradebook, "scores", lambda *_: [StudentScore("ada", 0, 12, 0, {**task, **waits})])
+    shown = text_of(course_of(tmp_path, result("ada")))
+    assert re.findall("<li>(.*) \\(1\\)</li>", shown) == [
+        "Depth &lt;b&gt; “Part 1.”", "Depth &lt;b&gt; “Part 3.”", "a_task"
+    ]  # fmt: skip
 
 
 def test_is_there_a_link_to_a_page_of_feedback(tmp_path):

@@ -47,6 +47,12 @@ c.HTMLExporter.sanitize_html = True
 # formgrader shows whoever marks an essay the rubric of the source notebook in front of it; feedback does not have it
 c.HTMLExporter.preprocessors = ["autograder.rubrics.ShowRubrics"]
 
+# what nobody has marked yet is no 0 on a page of feedback, and its sum is not final
+c.GenerateFeedback.preprocessors = [
+    "autograder.unmarked.GetGradesSoFar",
+    "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
+]
+
 # grading: first every released cell is put back in its place, so that a copied or deleted cell stops nothing
 c.Autograde.sanitize_preprocessors = [
     "autograder.preprocessors.MendCells",

@@ -369,7 +369,7 @@ def feedback(name: str, jobs: int | None, course: Path) -> None:
     pages = grading.feedback(course, name, jobs=jobs or _cores())
     click.echo(f"{counted(len(pages), 'page')} in {course / 'feedback'}")
     if (marked := marked_by_hand(course, name)) and marked.open:
-        click.echo(f"{marked.open}: their pages show 0 for these, or the points of an earlier answer")
+        click.echo(f"{marked.open}: their pages say so, and that the points are not final")
 
 
 @main.command()

@@ -24,6 +24,7 @@ CONFIG = "nbgrader_config.py"
 PATIENCE = 30  # seconds that another program, a formgrader, may keep SQLite's file locked
 # twice a third of what nbgrader does to a notebook; whatever `grading` lays out was mended, and has valid metadata
 CHECK = "nbgrader.preprocessors.CheckCellMetadata"
+SO_FAR = "autograder.unmarked.GetGradesSoFar"  # in the place of nbgrader's GetGrades, whatever the settings say
 
 
 class GradebookError(Exception):
@@ -294,11 +295,20 @@ class Writer:
 
 
 def feedback(course: Path, assignment: str, student: str) -> Path:
-    """nbgrader's feedback page of one student."""
+    """nbgrader's feedback page of one student, which says what is not marked yet."""
+    directory = _convert(_pages_so_far, course, settings(course), assignment_id=assignment, student_id=student)
+    return Path(directory.format_path(directory.feedback_directory, student, assignment)) / f"{assignment}.html"
+
+
+def _pages_so_far(**which: Any) -> Any:
+    """nbgrader's converter with our step in it, also in a course whose settings are older than that."""
     from nbgrader.converters import GenerateFeedback
 
-    directory = _convert(GenerateFeedback, course, settings(course), assignment_id=assignment, student_id=student)
-    return Path(directory.format_path(directory.feedback_directory, student, assignment)) / f"{assignment}.html"
+    converter = GenerateFeedback(**which)
+    names = [getattr(step, "__name__", str(step)).rpartition(".")[-1] for step in converter.preprocessors]
+    steps = zip(names, converter.preprocessors, strict=True)
+    converter.preprocessors = [SO_FAR if name == "GetGrades" else step for name, step in steps]
+    return converter
 
 
 def autograded(course: Path, assignment: str, student: str) -> Path:

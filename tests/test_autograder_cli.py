@@ -257,8 +257,8 @@ def test_do_report_and_export_say_who_was_graded_under_other_points(made, comman
 
 @pytest.mark.parametrize(("waiting", "words"), [
     ((0, 0), ""),
-    ((0, 1), "1 answer in words is not marked yet (1 student): their pages show 0 for these"),
-    ((1, 2), "3 answers in words are not marked yet (2 students): their pages show 0 for these"),
+    ((0, 1), "1 answer in words is not marked yet (1 student): their pages say so"),
+    ((1, 2), "3 answers in words are not marked yet (2 students): their pages say so"),
 ])  # fmt: skip
 def test_does_feedback_say_how_many_answers_are_not_marked_yet(made, monkeypatch, waiting, words):
     def student(name, number):

@@ -319,7 +319,7 @@ def test_the_student_reads_points_and_comment(
     place.run("autograder", "feedback", LAB)
     assert "Successfully released feedback" in instructor.press("release-feedback")
     page = student.feedback()
-    expect(page.locator("body")).to_contain_text("36.5 / 48")
+    expect(page.locator("body")).to_contain_text("36.5 so far / 48.0; not final, 3 answers are still to be marked")
     expect(page.locator("body")).to_contain_text("Which of the two losses is it?")
     assert HEADING.strip("*") not in page.locator("body").inner_text()
     student.shoot(student.page, "40-feedback")

@@ -121,7 +121,8 @@ def _first_and_last_told(network: Network) -> str:
 
 
 def gradient_norms(recordings: Recordings, by: By = "iteration", *, figure: Figure | SubFigure | None = None) -> Figure:
-    """L2 norm of each layer's gradient before (left) and after (right) clipping, log axes; a row for each recording.
+    """L2 norm of each layer's gradient before (left) and after (right) clipping, log axes; a row for each recording,
+    and one panel for both where nothing was clipped.
 
     What is recorded is what the optimiser used, with the factor that clipping left of it: the norm before is the
     recorded one over that factor. `epoch` draws the median over the mini-batches of each epoch.
@@ -132,30 +133,63 @@ def gradient_norms(recordings: Recordings, by: By = "iteration", *, figure: Figu
     if by == "epoch" and any(n.recording.epochs == 0 for n in found):
         raise PlotError("a recording has no finished epoch: train for at least one, or plot by='iteration'")
     handles = [*layer_handles(found[0].recording.layers), *_limits(found)]
-    room = legend_room(figure, handles, 8)
+    columns, width = (2, 5.0) if any(_clipped(n.recording) for n in found) else (1, 8.0)
+    room = legend_room(figure, handles, 8, columns * width)
     figure, grid = tiles(
-        figure, len(found), 2, 5.0, 2.7 + (room - 1) / len(found), sharex=True, sharey=True,
+        figure, len(found), columns, width, 2.7 + (room - 1) / len(found), sharex=True, sharey=True,
         margins=(1.0, 0.2, room, 1.0), grid={"wspace": 0.06, "hspace": 0.3},
     )  # fmt: skip
     how = faint(found[0].recording) if by == "iteration" else "median over the mini-batches of each epoch"
-    title(figure, "Gradient Norms before and after Clipping", f"‖dloss/dW‖ per weight matrix, {how}")
+    words = "Gradient Norms before and after Clipping" if columns == 2 else "Gradient Norms"
+    title(figure, words, f"‖dloss/dW‖ per weight matrix, {how}")
     for row, network in zip(grid, found, strict=True):
-        both = before_and_after(network.recording)
-        for axes, (name, norms) in zip(row, both.items(), strict=True):
-            _norms(axes, network.recording, norms, by)
-            if limit := _limit(network.recording):
-                axes.axhline(limit[0], **LIMIT, zorder=5)
-            tile_title(axes, f"{network.label}: {name}", 10)
-        row[0].set_ylabel("Gradient norm")
-    for axes in grid[:-1].flat:
-        axes.set_xlabel("")
+        _norms_row(row, network, by)
+    _label_lowest(grid, "Iteration" if by == "iteration" else "Epoch")
     legend_below(figure, handles, 8)
     told = map(_norms_told, found)
-    return describe(figure, " ".join(["Gradient norms before and after clipping, log scale.", *told]))
+    return describe(figure, " ".join([f"{words.capitalize()}, log scale.", *told]))
+
+
+def _norms_row(row: Array, network: Network, by: By) -> None:
+    """The panels of one recording."""
+    recording = network.recording
+    panels = _panels(network)
+    for axes, (words, norms) in zip(row, panels.items(), strict=False):
+        _norms(axes, recording, norms, by)
+        if limit := _limit(recording):
+            axes.axhline(limit[0], **LIMIT, zorder=5)
+        tile_title(axes, words, 10)
+    for axes in row[len(panels) :]:
+        axes.remove()
+    row[0].set_ylabel("Gradient norm")
+
+
+def _panels(network: Network) -> dict[str, Array]:
+    """(I, L) norms by the titles of their panels."""
+    recording, label = network.recording, network.label
+    if _clipped(recording):
+        return {f"{label}: {name}": norms for name, norms in before_and_after(recording).items()}
+    words = label if "not clipped" in label else f"{label}: nothing clipped"
+    return {words: finite(recording.statistic("norm"))}
+
+
+def _label_lowest(grid: Any, words: str) -> None:
+    """The x axis of each column has its numbers and its name below the lowest panel alone."""
+    for column in grid.T:
+        *others, lowest = [axes for axes in column if axes.figure is not None]
+        for axes in others:
+            axes.set_xlabel("")
+        lowest.set_xlabel(words)
+        lowest.tick_params(labelbottom=True)
+
+
+def _clipped(recording: Recording) -> bool:
+    """Did clipping shorten a gradient anywhere?"""
+    return bool((finite(recording.clip_factor) < 1).any())
 
 
 def before_and_after(recording: Recording) -> dict[str, Array]:
-    """(I, L) norms by the titles of `gradient_norms`; NaN where clipping left nothing to divide by."""
+    """(I, L) norms before and after clipping; NaN where clipping left nothing to divide by."""
     after, factor = finite(recording.statistic("norm")), finite(recording.clip_factor)
     before = np.divide(after, factor, out=np.full_like(after, np.nan), where=factor > 0)
     return {"before the clip": before, "after the clip": after}
@@ -196,10 +230,10 @@ def _norms_told(network: Network) -> str:
     layers, factor = recording.layers, finite(recording.clip_factor)
     before, after = before_and_after(recording).values()
     share = float(np.mean((factor < 1).any(axis=1)))
-    largest = [np.nan_to_num(norms).max(axis=0) for norms in (before, after)]
+    largest = [listed(layers, np.nan_to_num(norms).max(axis=0)) for norms in (before, after)]
+    sizes = f"before the clip {largest[0]}, after it {largest[1]}" if _clipped(recording) else largest[1]
     return (
-        f"{network.label}: clipped in {share:.1%} of the iterations; largest norm before the clip "
-        f"{listed(layers, largest[0])}, after it {listed(layers, largest[1])}."
+        f"{network.label}: clipped in {share:.1%} of the iterations; largest norm {sizes}."
         f"{broke_down(recording.statistic('norm'))}{gaps(after)}"
     )
 

@@ -131,6 +131,25 @@ def test_through_time_has_a_tile_for_each_network_with_start_and_end():
     assert "RNN: before training step 1's is 10,000 times smaller than step 5's" in figure.alt_text
 
 
+@pytest.mark.parametrize(("value", "broken", "words"), [
+    (np.nan, 5, "no end: the loss is not finite\nfrom iteration 6 on"), (np.inf, None, "no end: not finite"),
+    (0.0, None, "no end: all its gradients are 0"),
+])  # fmt: skip
+def test_a_network_whose_end_cannot_be_drawn_says_so(value, broken, words):
+    lost, ended = through("rnn"), through("lstm")
+    lost.through_time[-1] = value
+    lost.loss[broken or len(lost.loss) :] = np.nan
+    figure = plots.through_time([lost, ended])
+    left, right = figure.axes
+    assert texts(left).count(words) == 1
+    assert not any("no end" in text for text in texts(right))
+    assert words.replace("\n", " ") in figure.alt_text
+    assert "RNN: before training step 1's is 10,000 times smaller than step 5's, no end" in figure.alt_text
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["before training", "after the last epoch"]
+    alone = plots.through_time(lost)
+    assert [text.get_text() for text in alone.legends[0].get_texts()] == ["before training"]
+
+
 # Seeds
 
 

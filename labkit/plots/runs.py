@@ -35,6 +35,7 @@ from labkit.plots.words import (
     Network,
     Recordings,
     after_clipping,
+    breakdown,
     broke_down,
     drawn,
     finite,
@@ -253,14 +254,18 @@ def through_time(recordings: Recordings, *, figure: Figure | SubFigure | None = 
     margins = (1.0, 0.2, 0.8, 0.95)
     figure, grid = tiles(figure, 1, len(found), width, 3.2, sharey=True, margins=margins, grid={"wspace": 0.08})
     title(figure, "Gradients through Time", "L2 norm of dloss/dh_t (of an LSTM: dloss/dc_t) over the fixed probe batch")
-    handles = []
+    ended: list[Line2D] = []
     for axes, network in zip(grid[0], found, strict=True):
         norms = positive(network.recording.through_time)
         at = np.arange(1, norms.shape[1] + 1)
         log_axis(axes)
         start = axes.plot(at, norms[0], color=COLOURS[1], linestyle=(0, (4, 1.5)), label="before training")
         end = axes.plot(at, norms[-1], color=COLOURS[0], linewidth=1.8, label="after the last epoch")
-        handles = [*start, *end]
+        if missing := _no_end(network.recording):
+            _say_above(axes, missing, norms[0])
+        else:
+            ended = end
+        handles = [*start, *ended]
         frame(axes)
         count_from(axes.xaxis)
         tile_title(axes, network.label)
@@ -270,10 +275,28 @@ def through_time(recordings: Recordings, *, figure: Figure | SubFigure | None = 
     return describe(figure, " ".join(["Gradient norm by time step, log scale.", *map(_time_told, found)]))
 
 
+def _no_end(recording: Recording) -> str:
+    """Why there is no curve of the end; empty where there is one."""
+    end, first = recording.through_time[-1], breakdown(recording.loss)
+    if np.isfinite(positive(end)).any():
+        return ""
+    if (end == 0).all():
+        return "no end: all its gradients are 0"
+    return "no end: not finite" if first is None else f"no end: the loss is not finite\nfrom iteration {first + 1:,} on"
+
+
+def _say_above(axes: Axes, words: str, curve: Array) -> None:
+    """Words in the upper corner that a curve over the time steps leaves free."""
+    at, side = (0.97, "right") if curve[0] > curve[-1] else (0.03, "left")
+    axes.text(at, 0.96, words, transform=axes.transAxes, ha=side, va="top", fontsize=8, color=GREY)
+
+
 def _time_told(network: Network) -> str:
-    norms, epochs = network.recording.through_time, network.recording.epochs
-    rows = zip(("before training", f"after epoch {epochs}"), norms[[0, -1]].tolist(), strict=True)
+    norms, missing = network.recording.through_time, _no_end(network.recording)
+    whens = ["before training", *([] if missing else [f"after epoch {network.recording.epochs}"])]
+    rows = zip(whens, norms[[0, -1]].tolist(), strict=False)
     parts = [f"{when} step 1's is {ratio(row[0], row[-1])} step {len(row)}'s" for when, row in rows]
+    parts += [missing.replace("\n", " ")] * bool(missing)
     return f"{network.label}: {', '.join(parts)}.{gaps(norms)}"
 
 

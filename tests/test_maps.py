@@ -271,6 +271,23 @@ def test_the_map_has_its_accuracies_lines_and_words():
     assert all(a < s < b for a, s, b in zip(edges, one.variances, edges[1:], strict=False))
 
 
+def test_numbers_stand_on_their_fields_own_colours_above_every_line():
+    axes = plots.trainability(made()).axes[0]
+    (mesh,) = axes.collections
+    fields = mesh.cmap(mesh.norm(mesh.get_array())).reshape(-1, 4)
+    np.testing.assert_allclose([text.get_bbox_patch().get_facecolor() for text in axes.texts], fields)
+    assert min(text.get_zorder() for text in axes.texts) > max(line.get_zorder() for line in axes.lines)
+
+
+def test_the_critical_point_has_one_colour():
+    drawn_in = [plots.trainability(made()), plots.starting_gradients(made())]
+    lines = [line for figure in drawn_in for axes in figure.axes for line in axes.lines]
+    keys = [line for figure in drawn_in for line in figure.legends[0].get_lines()]
+    critical = [line.get_color() for line in (*lines, *keys) if line.get_label() == "critical point"]
+    assert len(critical) == 4
+    assert len(set(critical)) == 1
+
+
 def test_gradients_at_the_start_lie_on_theory_where_theory_made_them():
     one = made()
     np.testing.assert_allclose(

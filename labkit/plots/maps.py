@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps, patheffects
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -25,6 +26,8 @@ LINES: tuple[tuple[str, str, Any], ...] = (
     ("xi_c", r"theory, $6\,\xi_c$", (0, (5, 2))),
     ("xi_gradient", r"theory, $6\,\xi_\nabla$", (0, (1, 1.2))),
 )
+CRITICAL: dict[str, Any] = {"color": COLOURS[6], "linewidth": 1.6, "label": "critical point"}  # in every figure
+HALO = (patheffects.Stroke(linewidth=3.2, foreground="black", alpha=0.75), patheffects.Normal())  # on the map's colours
 _AXIS = r"$\sigma_w^2$, width times the variance of a weight"
 
 
@@ -52,7 +55,7 @@ def trainability(found: Map, *, figure: Figure | SubFigure | None = None) -> Fig
     drawn = axes.pcolormesh(x, y, np.ma.masked_invalid(found.accuracy), cmap=shades, vmin=0, vmax=1, rasterized=True)
     _scales(axes, found, x, y)
     if found.accuracy.size <= SPELT:
-        _spell(axes, found)
+        _spell(axes, found, shades)
     box = axes.get_position()
     bar = figure.add_axes((box.x1 + 0.02, box.y0, 0.022, box.height))
     whole: Any = figure
@@ -79,7 +82,7 @@ def starting_gradients(found: Map, depth: int | None = None, *, figure: Figure |
     handles = [
         Line2D([], [], color=GREY, linewidth=1.6, marker="o", label="measured, one seed"),
         Line2D([], [], color=GREY, linewidth=1.2, linestyle=(0, (1, 1.2)), label="theory, wide networks"),
-        Line2D([], [], color=COLOURS[2], linewidth=1, label="critical point"),
+        Line2D([], [], **CRITICAL),
     ]
     room = legend_room(figure, handles, wide=10.2)
     figure, grid = tiles(figure, 1, 2, 5.1, 4.2, margins=(0.95, 0.25, room, 0.95), grid={"wspace": 0.34})
@@ -142,11 +145,10 @@ def _scales(axes: Axes, found: Map, x: Array, y: Array) -> None:
     """Axes and lines of theory."""
     at = np.geomspace(x[0], x[-1], POINTS)
     scales = [_scale(found, one) for one in at]
-    halo = [patheffects.Stroke(linewidth=3.2, foreground="black", alpha=0.75), patheffects.Normal()]
     for field, label, dashes in LINES:
         reach = np.array([theory.REACH * min(getattr(one, field), 1e6) for one in scales])
-        axes.plot(at, reach, color="white", linewidth=1.8, linestyle=dashes, path_effects=halo, label=label)
-    axes.axvline(_critical(found), color="#FFB000", linewidth=1.4, label="critical point")
+        axes.plot(at, reach, color="white", linewidth=1.8, linestyle=dashes, path_effects=HALO, label=label)
+    axes.axvline(_critical(found), **CRITICAL, path_effects=HALO)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(x[0], x[-1])
@@ -168,24 +170,23 @@ def _critical(found: Map) -> float:
     return theory.critical_variance(found.base.activation)
 
 
-def _spell(axes: Axes, found: Map) -> None:
+def _spell(axes: Axes, found: Map, shades: Colormap) -> None:
+    """Each network's accuracy, on its field's own colour where a line would run through it."""
     for row, depth in enumerate(found.depths):
         for column, variance in enumerate(found.variances):
             value = float(found.accuracy[row, column])
             shown = "" if math.isnan(value) else f"{value:.2f}".lstrip("0") if value < 1 else "1"
-            colour, behind = ("black", "#C8B866") if value > 0.55 else ("white", "#30384F")
-            around = [patheffects.Stroke(linewidth=2.2, foreground=behind), patheffects.Normal()]
-            at: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "path_effects": around, "zorder": 5}
-            axes.text(variance, depth, shown, color=colour, **at)
+            behind = {"facecolor": shades(value), "edgecolor": "none", "pad": 1.5}
+            at: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "bbox": behind, "zorder": 5}
+            axes.text(variance, depth, shown, color="black" if value > 0.5 else "white", **at)
 
 
 def _handles(broken: bool) -> list[Line2D | Patch]:
-    halo = [patheffects.Stroke(linewidth=3.2, foreground="black", alpha=0.75), patheffects.Normal()]
     found: list[Line2D | Patch] = [
-        Line2D([], [], color="white", linewidth=1.8, linestyle=dashes, path_effects=halo, label=label)
+        Line2D([], [], color="white", linewidth=1.8, linestyle=dashes, path_effects=HALO, label=label)
         for _, label, dashes in LINES
     ]
-    found.append(Line2D([], [], color="#FFB000", linewidth=1.4, label="critical point"))
+    found.append(Line2D([], [], **CRITICAL, path_effects=HALO))
     if broken:
         found.append(Patch(color="#B0B0B0", label="the loss is no number"))
     return found
@@ -242,7 +243,7 @@ def _gains(axes: Axes, found: Map, row: int) -> None:
     gains = measured_gains(found)[row]
     axes.plot(found.variances, gains, color=COLOURS[0], marker="o", linestyle="")
     axes.axhline(1, color=GREY, linewidth=0.8)
-    axes.axvline(_critical(found), color=COLOURS[2], linewidth=1)
+    axes.axvline(_critical(found), **CRITICAL, zorder=1.5)
     axes.set_xscale("log")
     axes.set_yscale("log")
     _ticks(axes.xaxis, found.variances)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from labkit import maps, networks, plots, retraining, theory
+from labkit import maps, networks, plots, progress, retraining, theory
 from labkit.backward import probe_batch
 from labkit.cli import main
 from labkit.experiments import ExperimentError, experiment
@@ -149,6 +149,45 @@ def test_a_map_goes_on_where_it_was_and_trains_nothing_twice(trained, tmp_path, 
     np.testing.assert_array_equal(again.start, whole.start)
     assert maps.trainability("sigmoid", "ada", "tiny", path, progress=False).digest == again.digest
     assert asked == [2]
+
+
+# seconds of one core for each row of two coarse maps, by its depth
+SPENT = {
+    "tanh": {5: 1.41, 10: 2.10, 20: 3.46, 40: 5.94, 80: 10.99, 140: 19.90, 200: 29.08},
+    "relu": {5: 1.17, 10: 1.96, 20: 2.62, 40: 4.30, 80: 8.08, 140: 13.22, 200: 18.17},
+}
+
+
+@pytest.mark.parametrize("activation", SPENT)
+@pytest.mark.parametrize("done", [0, 3])
+def test_the_bar_knows_from_the_second_row_on_how_long_a_map_takes(activation, done, tmp_path, monkeypatch):
+    now, left, seconds = [0.0], {}, SPENT[activation]
+    base, grid = maps.of_student(activation, "ada")
+
+    def row(cells, variances, *_rest):
+        now[0] += seconds[len(cells[0].widths) - 2]
+        return empty(cells[0], (len(cells[0].widths) - 2,), variances)
+
+    def empty(e, depths, variances):
+        shape = (len(depths), len(variances))
+        return Map(e, depths, variances, np.zeros(shape), np.zeros((*shape, base.iterations), np.float32),
+                   np.zeros((*shape, max(depths, default=0) + 1)))  # fmt: skip
+
+    class Bar(progress._Bar):
+        def display(self, **_):
+            known = self.format_dict
+            left[known["n"]] = (known["total"] - known["n"]) / known["rate"] if known["rate"] else math.nan
+
+    path = empty(base, grid.depths[:done], grid.variances).save(tmp_path / "m.safetensors")
+    monkeypatch.setattr(maps, "row", row)
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    monkeypatch.setattr(progress, "_Line", Bar)
+    monkeypatch.setattr(progress, "kernel_looks", lambda: True)
+    maps.trainability(activation, "ada", save=path)
+    said = list(left.values())[2:-1]  # before the first row's end it cannot know, and at the end there is nothing left
+    rest = np.cumsum([seconds[depth] for depth in reversed(grid.depths[done + 2 :])])[::-1]
+    # by the depth alone it is twice the true time after two rows of ReLU networks
+    np.testing.assert_allclose(said, rest, rtol=0.35)
 
 
 @pytest.mark.parametrize(("done", "file", "words"), [

@@ -88,6 +88,16 @@ def test_words_are_made_only_for_what_is_displayed(displayed, monkeypatch, short
     assert made == [short.epochs - 1]
 
 
+def test_what_was_done_before_says_nothing_of_how_long_the_rest_takes(displayed, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    with progress.bar(100, "map", done=50, form=progress.SHARE) as bar:
+        now[0] = 10.0
+        bar.update(10)
+    assert displayed[0].startswith("map |█████     | 50 % [")
+    assert displayed[-1] == "map |██████    | 60 % [00:10<00:40]"
+
+
 def test_an_interrupted_bar_stays_where_it_was(displayed):
     bar = progress.bar(100, "run")
     bar.update(44)

@@ -351,7 +351,9 @@ def replay(file: Path, iteration: int) -> None:
 @click.option("--name", default="", help="Your name, where it shall be another than the notebook's student.")
 @click.option("--figures", type=click.IntRange(min=0), default=4, show_default=True, metavar="N",
               help="Show the last N figures before each answer, at most.")  # fmt: skip
-@click.option("--wide", is_flag=True, help="Each figure as wide as the page, instead of two beside each other.")
+@click.option(
+    "--wide", is_flag=True, help="Each figure as wide as the page, not only those with panels beside each other."
+)
 @click.option("--code", is_flag=True, help="Append the answers in code.")
 @click.option("--paper", type=click.Choice(["a4", "us-letter"]), default="a4", show_default=True,
               help="Of the PDF and the Word document.")  # fmt: skip

@@ -3,6 +3,8 @@
 What each kind of document needs besides is in test_handin_word.py and test_handin_fonts.py.
 """
 
+import base64
+import io
 import json
 import re
 import zipfile
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from handin_notebook import CELLS, LONG, Page, code_cell, drawn, png, printed, read_back, words_cell, written
+from PIL import Image
 
 from labkit import handin
 from labkit.cli import main
@@ -99,6 +102,32 @@ def test_are_figures_of_the_answers_there_with_their_alt_text(made):
     pypdf = pytest.importorskip("pypdf", reason="pypdf reads the PDF back")
     pages = pypdf.PdfReader(made["pdf"]).pages
     assert sum(len(page.images) for page in pages) == 2
+
+
+@pytest.mark.parametrize("sizes", [[1500, 300], [300, 1500, 300], [300, 300, 300, 1500], [1500], [1500, 1500]])
+def test_has_a_figure_with_panels_the_whole_width(sizes, tmp_path):
+    figures = [code_cell("x", drawn(png(wide, 300), f"Picture {k}.")) for k, wide in enumerate(sizes)]
+    path = written(tmp_path, *figures, words_cell("words", "essay"))
+    found = document.document(path, handin.Options())
+    pages, _ = pdf.compiled(found, "svg")
+    widths = [float(wide) for page in pages for wide in re.findall(r'<image[^>]* width="([\d.]+)"', page.decode())]
+    text = (21 - 2 * 2.54) / 2.54 * 72
+    assert [round(wide / text, 1) == 1 for wide in widths] == [wide == 1500 for wide in sizes]
+    page = handin.report(path, tmp_path / "lab.html").path.read_text("utf-8")
+    assert page.count('<figure class="across">') == sizes.count(1500)
+    with zipfile.ZipFile(handin.report(path, tmp_path / "lab.docx").path) as package:
+        extents = re.findall(r'<wp:extent cx="(\d+)"', package.read("word/document.xml").decode())
+    assert [int(one) > 5 * 914_400 for one in extents] == [wide == 1500 for wide in sizes]
+
+
+@pytest.mark.parametrize(("wide", "dpi", "across"), [
+    (1500, None, True), (1200, None, False), (1500, (300, 300), False), (700, (72, 72), True),
+    (1500, (1, 1), True), (1200, (10_000, 10_000), False),
+])  # fmt: skip
+def test_is_it_inches_that_make_a_figure_wide(wide, dpi, across):
+    made = io.BytesIO()
+    Image.new("RGB", (wide, 300)).save(made, "PNG", **({"dpi": dpi} if dpi else {}))
+    assert pictures.opened(base64.b64encode(made.getvalue()).decode()).across is across
 
 
 def test_is_math_a_formula_everywhere(made, lab):

@@ -57,7 +57,7 @@ class Document:
     notes: tuple[str, ...]
     images: dict[str, Picture] = field(repr=False)  # by the address that the trees have for them
     paper: str = "a4"
-    wide: bool = False  # is each figure as wide as the page, or two beside each other?
+    wide: bool = False  # is each figure as wide as the page, or only those that were drawn wide?
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from html import escape
 from importlib import resources
+from itertools import groupby
 from typing import Any
 
 from labkit.handin import word, words
@@ -23,7 +24,7 @@ def docx(document: Document) -> tuple[bytes, tuple[str, ...]]:
     """(the Word document, no notes): answers double-spaced, formulas as Word's own, alt text on every figure."""
     # so the first heading becomes the title, and those below it chapters
     shape = ["--shift-heading-level-by=-1", "--syntax-highlighting=none"]
-    tree = _tree(document, _body(document, _stacked if document.wide else _rows_of_two))
+    tree = _tree(document, _body(document, _stacked if document.wide else _arranged))
     made = words.pandoc(["-f", "json", "-t", "docx", "-o", "-", *shape], tree)
     return word.completed(made, document.title, document.name, document.day, document.paper), ()
 
@@ -112,7 +113,7 @@ def _caption(figure: Figure) -> Blocks:
 
 def _figures_of(figures: tuple[Figure, ...]) -> Blocks:
     made = [
-        {"t": "Figure", "c": [NOTHING, [None, [{"t": "Plain", "c": _caption(one)}]],
+        {"t": "Figure", "c": [["", ["across"] * one.picture.across, []], [None, [{"t": "Plain", "c": _caption(one)}]],
                               [{"t": "Plain", "c": [_image(one, "")]}]]}
         for one in figures
     ]  # fmt: skip
@@ -121,6 +122,12 @@ def _figures_of(figures: tuple[Figure, ...]) -> Blocks:
 
 def _stacked(figures: tuple[Figure, ...]) -> Blocks:
     return [block for one in figures for block in _printed(one, ACROSS)]
+
+
+def _arranged(figures: tuple[Figure, ...]) -> Iterator[dict[str, Any]]:
+    """Wide figures across the page, the others between them two by two."""
+    for across, some in groupby(figures, lambda one: one.picture.across):
+        yield from (_stacked if across else _rows_of_two)(tuple(some))
 
 
 def _printed(figure: Figure, width: str) -> Blocks:

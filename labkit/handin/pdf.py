@@ -105,7 +105,7 @@ def _placed(figures: Iterable[Any], root: Path) -> Iterator[dict[str, Any]]:
         name = f"{figure.label.lower().replace(' ', '-')}.png"
         (root / name).write_bytes(figure.picture.content)
         yield {"file": name, "label": figure.label, "caption": figure.caption, "alt": figure.alt,
-               "pixels": figure.picture.width}  # fmt: skip
+               "pixels": figure.picture.width, "across": figure.picture.across}  # fmt: skip
 
 
 # formulas

@@ -5,9 +5,12 @@ import binascii
 import io
 import re
 from dataclasses import dataclass
+from typing import Any
 
 MOST_PIXELS = 50_000_000  # an A4 page at 600 dots per inch has 35 million
 WIDEST = 1600  # pixels: 8 cm wide at 500 dots per inch, a whole page's width at 250
+DPI = 144  # dots per inch of an image that does not say: that of labkit's figures
+ACROSS = 9.0  # inches, from which a figure has panels beside each other, whose letters half a page would make too small
 LARGEST = 40 * 2**20  # characters of base64
 LONGEST_ALT = 2000
 CAPTION = 30  # characters that a caption has at least, where the description has as many
@@ -25,6 +28,7 @@ class Picture:
     width: int  # pixels
     height: int
     description: str  # what the image says of itself
+    across: bool = False  # was it drawn so wide that it needs the page's whole width?
 
     @property
     def address(self) -> str:
@@ -43,7 +47,7 @@ def opened(content: str) -> Picture:
         wide, high = image.size
         if wide * high > MOST_PIXELS or max(wide, high) > 50 * min(wide, high):
             raise PictureError(f"it has {wide:,} by {high:,} pixels")
-        said = image.info.get("Description")
+        said, inches = image.info.get("Description"), wide / _dpi(image.info.get("dpi"))
         # anything may be in a palette or in 16 bits; paper is white behind what is transparent
         layer = image.convert("RGBA")
         flat = Image.new("RGB", layer.size, "white")
@@ -57,7 +61,13 @@ def opened(content: str) -> Picture:
         raise PictureError("it is damaged") from error
     written = io.BytesIO()
     flat.save(written, "PNG", compress_level=4)
-    return Picture(written.getvalue(), *flat.size, said if isinstance(said, str) else "")
+    return Picture(written.getvalue(), *flat.size, said if isinstance(said, str) else "", inches >= ACROSS)
+
+
+def _dpi(said: Any) -> float:
+    """What a file says, where that can be true."""
+    dots = float(said[0]) if isinstance(said, tuple) and said else 0.0
+    return dots if 20 < dots < 2000 else DPI
 
 
 def caption(alt: str) -> str:

@@ -395,6 +395,20 @@ def test_is_a_caption_what_is_drawn(alt, caption):
     assert pictures.caption(alt) == caption
 
 
+def test_do_captions_tell_figures_apart_wherever_they_stand(tmp_path):
+    clipped = "Gradient norms by iteration, log scale. RNN: clipped in {} of the iterations; largest 3. More."
+    told = [clipped.format("none"), "Loss against iteration, linear scale. ReLU.", clipped.format("all"), "Short.", ""]
+    cells = [part for k, alt in enumerate(told)
+             for part in (code_cell("x", drawn(png(), alt)), words_cell("words", f"essay_{k}"))]  # fmt: skip
+    found = document.document(written(tmp_path, *cells), handin.Options())
+    captions = [figure.caption for section in found.sections for figure in section.figures]
+    assert captions == [
+        "Gradient norms by iteration, log scale. RNN: clipped in none of the iterations; largest 3.",
+        "Loss against iteration, linear scale.",
+        "Gradient norms by iteration, log scale. RNN: clipped in all of the iterations; largest 3.", "Short.", "",
+    ]  # fmt: skip
+
+
 def test_is_a_large_image_made_fit_for_print():
     picture = pictures.opened(png(4000, 2000))
     assert (picture.width, picture.height) == (1600, 800)

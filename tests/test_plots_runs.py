@@ -57,7 +57,9 @@ def test_a_run_that_nothing_clipped_has_one_panel(by):
     alone = plots.gradient_norms(recorded(), by=by)
     (axes,) = alone.axes
     assert axes.get_title() == "ReLU: nothing clipped"
-    assert alone.alt_text.startswith("Gradient norms, log scale. ReLU: clipped in 0.0% of the iterations")
+    assert alone.alt_text.startswith(
+        "Gradient norms, nothing clipped, log scale. ReLU: clipped in 0.0% of the iterations"
+    )
     assert "before the clip" not in alone.alt_text
     assert not any("Clipping" in text for text in texts(alone))
     np.testing.assert_allclose(faint(plots.gradient_norms(recorded()).axes[0]), recorded().statistic("norm").T)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ def document(path: Path, options: Options, today: date | None = None) -> Documen
     found = notebook.read(path)
     known, troubles = measurements.recordings(path.parent, found.source)
     desk = _Desk()
-    sections = tuple(desk.section(answer, options.figures) for answer in found.answers)
+    sections = _told_apart([desk.section(answer, options.figures) for answer in found.answers])
     named = notebook.plain(options.name).strip()[:200] or found.student
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     saved = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
@@ -142,6 +142,19 @@ def document(path: Path, options: Options, today: date | None = None) -> Documen
         paper=options.paper,
         wide=options.wide,
     )
+
+
+def _told_apart(sections: Sequence[Section]) -> tuple[Section, ...]:
+    """With captions that differ where the figures' descriptions do."""
+    every = {figure.alt for section in sections for figure in section.figures}
+    return tuple(
+        replace(section, figures=tuple(replace(one, caption=_captioned(one, every)) for one in section.figures))
+        for section in sections
+    )
+
+
+def _captioned(figure: Figure, every: set[str]) -> str:
+    return pictures.caption(figure.alt, every - {figure.alt}) if figure.caption else ""
 
 
 def _whose(name: str, student: str) -> str:

@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,11 +71,13 @@ def _dpi(said: Any) -> float:
     return dots if 20 < dots < 2000 else DPI
 
 
-def caption(alt: str) -> str:
-    """The first sentences of a description: what is drawn, without the figures that a reader who sees it reads off."""
+def caption(alt: str, others: Collection[str] = ()) -> str:
+    """The first sentences of a description: what is drawn, without the figures that a reader who sees it reads off; and
+    as many more as tell it from `others`, descriptions that begin in the same way.
+    """
     kept = ""
     for sentence in re.split(r"(?<=[.!?])\s+", " ".join(alt.split())):
-        if len(kept) >= CAPTION:
+        if len(kept) >= CAPTION and not any(" ".join(other.split()).startswith(kept) for other in others):
             break
         kept = f"{kept} {sentence}".strip()
     return kept if len(kept) <= 240 else f"{kept[:240].rsplit(' ', 1)[0]} …"

@@ -142,13 +142,14 @@ def gradient_norms(recordings: Recordings, by: By = "iteration", *, figure: Figu
     )  # fmt: skip
     how = faint(found[0].recording) if by == "iteration" else "median over the mini-batches of each epoch"
     words = "Gradient Norms before and after Clipping" if columns == 2 else "Gradient Norms"
+    drawn_as = words.capitalize() if columns == 2 else "Gradient norms, nothing clipped"
     title(figure, words, f"‖dloss/dW‖ per weight matrix, {how}")
     for row, network in zip(grid, found, strict=True):
         _norms_row(row, network, by)
     _label_lowest(grid, "Iteration" if by == "iteration" else "Epoch")
     legend_below(figure, handles, 8)
     told = map(_norms_told, found)
-    return describe(figure, " ".join([f"{words.capitalize()}, log scale.", *told]))
+    return describe(figure, " ".join([f"{drawn_as}, log scale.", *told]))
 
 
 def _norms_row(row: Array, network: Network, by: By) -> None:

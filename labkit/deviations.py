@@ -579,9 +579,11 @@ def _better_side(
     if at == len(deviations):
         return None
     found: list[tuple[int, float, tuple[Kink, ...]]] = []
-    for last in range(len(candidates), 0, -AT_A_TIME):
-        some = candidates[max(0, last - AT_A_TIME) : last]
-        # what comes after that iteration does not tell them apart
+    left_over = list(candidates)
+    while left_over:
+        # together those of one iteration, from which they start; what comes after `at` does not tell them apart
+        some = [one for one in left_over[-AT_A_TIME:] if one[0].row == left_over[-1][0].row]
+        del left_over[-len(some) :]
         _, off = stretch.on([turned + one for one in some], min(at + 1, stretch.rows), before)
         found += [(-first_suspicious(mine[: at + 1]), mine[at], one) for mine, one in zip(off, some, strict=True)]
         first, left, winner = min(found, key=lambda one: one[:2])

@@ -40,8 +40,7 @@ FORMAT = 1
 FAMILY = "trainability"
 PREFIX = "map_"  # of a map's file, before its activation
 LARGEST_FILE = 64 * 2**20  # bytes; a coarse map has 150 thousand, a fine one 2 million
-# What a row costs besides its hidden layers, in layers. Of coarse maps the processor's time over depth + 6 was within a
-# quarter of its mean for each row of 2 hidden layers or more; over the depth alone it differed four times.
+# What a row costs besides its hidden layers, in layers: fitted to the rows of coarse maps.
 BESIDE = 6
 WAIT = 5.0  # seconds until the bar tells anew where a job is
 ROUNDED = 4e-16  # two units in the last place of float64

@@ -178,7 +178,7 @@ class _Stretches:
         self.spread = before.gradient[:, : self.done, :, _SD].max(axis=1).repeat(count, axis=0)
         self.kinks = [[kink for kink in before.kinks[0] if kink.row < self.done] for _ in range(count)]
         if self.every:
-            self.states = shared
+            self.states = shared[:-1]  # the last is kept anew
         return [{name: getattr(before, name)[:, : self.done].repeat(count, axis=0) for name in FIGURES}]
 
     def block(self, steps: int) -> dict[str, Floats]:

@@ -179,8 +179,8 @@ def test_a_replay_goes_on_from_an_earlier_one(runs, monkeypatch) -> None:
     assert (onward.kinks, onward.turned) == (anew.kinks, anew.turned)
     assert not np.array_equal(onward.gradient[0, kink.row], plain.gradient[0, kink.row])
 
-    (found,) = replay(runs["relu"], [5], 20, turned=sides[:1], before=plain).states[-1:]
-    assert found.done == 19
+    kept = replay(runs["relu"], [5], 20, turned=sides[:1], before=plain).states
+    assert [state.done for state in kept] == list(range(1, 20))
     back = replay(runs["relu"], [5], 20, before=replay(runs["relu"], [5], 20, turned=sides[:1]))
     np.testing.assert_allclose(back.gradient, plain.gradient, rtol=1e-9, atol=1e-12)
 

@@ -499,8 +499,11 @@ def _on_its_sides(
     for k in np.flatnonzero((deviations > asked).any(axis=1)).tolist():
         stretch = _Stretch(checkpoints[k], again, off, rows)
         better = _other_sides(stretch, asked, far, found.kinks[k], deviations[k], alone)
-        if better is not None:
-            _put(found, k, better, 0)
+        if better is None:
+            continue
+        if alone is not None:
+            return better
+        _put(found, k, better, 0)
     return found
 
 

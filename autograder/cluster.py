@@ -397,9 +397,14 @@ class _Class:
         )
 
     def end(self) -> None:
-        """End what is still there. The folder stays for a while where it says why something has no result."""
+        """End what is still there; a task that has marked its last submission ends by itself. The folder stays for a
+        while where it says why something has no result."""
         with contextlib.suppress(JobError, OSError):  # the next grading asks after them again
             alive = _alive(self._run)
+            patience = time.monotonic() + GRACE
+            while alive and not self._open and time.monotonic() < patience:
+                time.sleep(POLL)
+                alive = [array for array in alive if _is_alive(array)]
             self._run.note_end(not alive)
             for array in alive:
                 scheduler.cancel(array.slurm)

@@ -407,6 +407,29 @@ def test_comes_every_submission_and_is_nothing_left_behind(slurm, task, released
     assert len(slurm.scripts) == 1
 
 
+@pytest.mark.parametrize(("looks", "cancelled", "left"), [(3, 0, 0), (10**6, 1, 1)])
+def test_may_a_task_that_has_marked_everything_end_by_itself(
+    slurm, task, released, monkeypatch, looks, cancelled, left
+) -> None:
+    """Slurm says of it for a while that it still runs: a container is taken down, or the site has an epilogue."""
+    asked, ended, tasks, end = iter(range(10**6)), [], slurm.tasks, cluster._Class.end
+
+    def slow_to_end(number, name, count):
+        found = tasks(number, name, count)
+        state = ("COMPLETING", "running", "")
+        return dict.fromkeys(found, state) if next(asked) < looks else found
+
+    def end_now(class_):
+        monkeypatch.setattr(scheduler, "tasks", slow_to_end)
+        end(class_)
+
+    monkeypatch.setattr(cluster._Class, "end", end_now)
+    monkeypatch.setattr(scheduler, "cancel", ended.append)
+    monkeypatch.setattr(cluster, "GRACE", 0.2)
+    assert marks(came(task)) == SCORES
+    assert (len(ended), len(chunks.runs(released, "toy"))) == (cancelled, left)
+
+
 def test_goes_what_an_ended_task_left_to_another(slurm, task) -> None:
     def only_the_first(run, order, array, index):
         first = Array(array.number, array.name, tuple(chunk[:1] for chunk in array.chunks))

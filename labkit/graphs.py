@@ -7,7 +7,7 @@ what changes, mini-batches and step numbers, from tensors that stay where they a
 
 import warnings
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -15,11 +15,12 @@ import torch
 class Replays:
     """Graphs by name. They share their memory, so they must run one after another, on one stream."""
 
+    _streams: ClassVar[dict[int, Any]] = {}  # of each GPU, for all captures: cuBLAS keeps a workspace for every stream
+
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.captured: dict[Hashable, Callable[[], object]] = {}
         self._pool: Any = None
-        self._stream: Any = None
 
     def run(self, name: Hashable, launches: Callable[[], object]) -> None:
         """Launch what `launches` does: at the first call it is captured, which runs nothing yet."""
@@ -30,11 +31,10 @@ class Replays:
     def capture(self, launches: Callable[[], object]) -> Callable[[], object]:
         """What repeats the launches: a graph, or where none can be captured, they themselves."""
         try:
-            # torch's own stream for captures is of the GPU that was the first to have one: on another it sees nothing
-            with torch.cuda.device(self.device):
-                self._stream = self._stream or torch.cuda.Stream(self.device)
+            # the stream before is put back here, too: older versions of torch stay on that of a capture that failed
+            with torch.cuda.device(self.device), torch.cuda.stream(torch.cuda.current_stream(self.device)):
                 graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                with torch.cuda.graph(graph, pool=self._pool, stream=self._stream()):
                     launches()
         except RuntimeError as error:
             warnings.warn(f"this GPU captures no graph, so training is slower: {error}", stacklevel=2)
@@ -42,3 +42,10 @@ class Replays:
         self._pool = graph.pool()
         replay: Callable[[], object] = graph.replay
         return replay
+
+    def _stream(self) -> Any:
+        """The current GPU's. torch's own is of the GPU that was the first to have one: on another it sees nothing."""
+        gpu = torch.cuda.current_device()
+        if gpu not in self._streams:
+            self._streams[gpu] = torch.cuda.Stream()
+        return self._streams[gpu]

@@ -242,6 +242,7 @@ def pretended() -> Iterator[Gpu]:
         patch.setattr(torch.nn.functional, "one_hot", one_hot)
         patch.setattr(torch._VF, "lstm", cudnns_lstm)
         patch.setattr(torch.backends.cudnn, "is_acceptable", lambda _: False)
+        patch.setattr("labkit.graphs.Replays._streams", {})
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         try:
             with gpu:

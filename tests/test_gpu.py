@@ -151,6 +151,20 @@ def test_what_a_gpu_refuses_is_refused(short, monkeypatch, mistake, words) -> No
         train(short, device="cuda", progress=False)
 
 
+@pytest.mark.parametrize("mistake", WAITING.values(), ids=WAITING)
+def test_what_waits_breaks_a_capture_and_the_training_goes_on_without(short, monkeypatch, mistake) -> None:
+    """On the stream that was the current one before, as other trainings after it."""
+    plant(monkeypatch, mistake)
+    e = short.replace(dtype="float64")
+    with pretended() as gpu:
+        with pytest.warns(UserWarning, match="this GPU captures no graph.*not permitted when stream is capturing"):
+            ours = train(e, device="cuda", progress=False)
+        assert gpu.stream == "default"
+    assert not gpu.graphs
+    assert sum(gpu.waits.values()) > e.iterations
+    same(ours, train(e, device="cpu", progress=False))
+
+
 def test_a_number_that_is_frozen_in_a_graph_shows(short, monkeypatch) -> None:
     plain = train(short, device="cpu", progress=False)
     real = Stack.step
@@ -164,6 +178,14 @@ def test_a_number_that_is_frozen_in_a_graph_shows(short, monkeypatch) -> None:
     with pretended():
         found = train(short, device="cuda", progress=False)
     assert np.abs(found.loss - plain.loss).max() > 1e-4
+
+
+def test_all_captures_of_a_gpu_share_a_stream(short) -> None:
+    """cuBLAS keeps a workspace of up to 32 MiB for every stream that it has seen."""
+    with pretended() as gpu:
+        for seed in range(3):
+            train(short.replace(seed=seed), device="cuda", progress=False)
+    assert (len(gpu.graphs), len(gpu.streams)) == (3, 1)
 
 
 MARKED = [

@@ -227,10 +227,13 @@ class Recorder:
             module.register_forward_hook(lambda m, _i, output: seen.__setitem__(m, output.detach()))
             for _, module, _ in self._hidden
         ]
-        modes = [(module, module.training) for module in self.network.modules() if module.training]
+        modes = [(module, module.training) for module in self.network.modules()]
+        drops = [(module, module.dropout) for module, _ in modes if isinstance(module, nn.RNNBase)]
         try:
             for module, _ in modes:
                 module.training = False
+            for module, _ in drops:  # cuDNN differentiates them in training mode alone, which for them is dropout
+                module.training, module.dropout = True, 0.0
             with torch.enable_grad():
                 outputs = self.network(inputs)
                 loss = self.loss_function(outputs, labels)
@@ -239,6 +242,8 @@ class Recorder:
         finally:
             for module, mode in modes:
                 module.training = mode
+            for module, share in drops:
+                module.dropout = share
             for hook in hooks:
                 hook.remove()
         hidden = tuple(seen[module].flatten(1)[None] for _, module, _ in self._hidden)

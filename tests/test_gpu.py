@@ -11,8 +11,9 @@ import test_many
 import torch
 from pretended_gpu import Gpu, OnCuda, pretended
 from test_many import assert_same, several
+from torch import nn
 
-from labkit import doctor
+from labkit import Recorder, doctor
 from labkit.dense import Stack
 from labkit.experiments import Experiment, experiment
 from labkit.recording import Recording
@@ -186,6 +187,44 @@ def test_all_captures_of_a_gpu_share_a_stream(short) -> None:
         for seed in range(3):
             train(short.replace(seed=seed), device="cuda", progress=False)
     assert (len(gpu.graphs), len(gpu.streams)) == (3, 1)
+
+
+class Words(nn.Module):
+    """What a student may write: torch's own recurrent layer, with dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(5, 7, num_layers=2, dropout=0.5, batch_first=True)
+        self.tanh, self.out = nn.Tanh(), nn.Linear(7, 3)
+
+    def forward(self, sequences: torch.Tensor) -> torch.Tensor:
+        return self.out(self.tanh(self.lstm(sequences)[0][:, -1]))
+
+
+def test_cudnns_recurrent_layers_can_be_recorded() -> None:
+    """It differentiates them in training mode alone, and the probe batch wants a network without dropout."""
+    torch.manual_seed(0)
+    sequences, labels, weights = torch.randn(20, 4, 5), torch.arange(20) % 3, Words().state_dict()
+
+    def recorded(device: str) -> Recording:
+        network = Words()
+        network.load_state_dict(weights)
+        network.to(device)
+        if device == "cpu":
+            network.eval()  # what the probe batch shows is the same in both modes
+        recorder = Recorder(network, probe=(sequences.to(device), labels.to(device)))
+        assert (network.lstm.training, network.lstm.dropout) == (device != "cpu", 0.5)
+        return recorder.recording()
+
+    there = recorded("cpu")
+    with pretended():
+        ours = recorded("cuda")
+    np.testing.assert_array_equal(ours.probe_loss, there.probe_loss)
+    network = Words()
+    network.load_state_dict(weights)
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(network.eval()(sequences), labels)
+    np.testing.assert_allclose(ours.probe_loss, [float(loss)], rtol=1e-6)
 
 
 MARKED = [

@@ -110,10 +110,13 @@ class Stack:
         self._share = torch.tensor(self.share_of, device=device)
         self._even = len({ks.stop - ks.start for ks in self.shares}) == 1
         self._rates = self._rates_of([one.learning_rate for one in experiments])
+        start = torch.empty_like(self.parameters[0], device="cpu")  # all networks' cross to the device at once
+        views = self._views(start)
         for k, experiment in enumerate(experiments):
             for layer, (weights, biases) in enumerate(initialisations.of_experiment(experiment)):
-                self._weights[0][layer][k] = torch.from_numpy(weights)
-                self._weights[0][self.layers + layer][k] = torch.from_numpy(biases)
+                views[layer][k] = torch.from_numpy(weights)
+                views[self.layers + layer][k] = torch.from_numpy(biases)
+        self.parameters[0].copy_(start)
 
     @property
     def moment_names(self) -> tuple[str, ...]:

@@ -181,12 +181,11 @@ def clip_each(parameters: Iterable[Tensor], max_norm: float) -> list[float]:
 
     Gives a factor for each parameter, 1 where its norm was below.
     """
-    factors = []
-    for parameter in parameters:
-        norm = 0.0 if parameter.grad is None else float(exact_norm(parameter.grad))
-        factors.append(min(1.0, max_norm / (norm + 1e-6)))
-        if parameter.grad is not None:
-            parameter.grad.mul_(factors[-1])
+    gradients = [parameter.grad for parameter in parameters]
+    factors = [min(1.0, max_norm / (norm + 1e-6)) for norm in _norms(gradients)]
+    for gradient, factor in zip(gradients, factors, strict=True):
+        if gradient is not None:
+            gradient.mul_(factor)
     return factors
 
 
@@ -195,13 +194,16 @@ def clip_values(parameters: Iterable[Tensor], largest: float) -> list[float]:
 
     Gives for each parameter the norm of its gradient afterwards over that before; 1 where nothing was cut off.
     """
-    factors = []
-    for parameter in parameters:
-        if parameter.grad is None:
-            factors.append(1.0)
-            continue
-        before = float(exact_norm(parameter.grad))
-        parameter.grad.clamp_(-largest, largest)
-        after = float(exact_norm(parameter.grad))
-        factors.append(after / before if before else 1.0)
-    return factors
+    gradients = [parameter.grad for parameter in parameters]
+    before = _norms(gradients)
+    for gradient in gradients:
+        if gradient is not None:
+            gradient.clamp_(-largest, largest)
+    return [b / a if a else 1.0 for a, b in zip(before, _norms(gradients), strict=True)]
+
+
+def _norms(gradients: Sequence[Tensor | None]) -> list[float]:
+    """L2 norms, 0 of one that is missing. They are read together: a processor waits for its GPU once, not for each."""
+    there = [gradient for gradient in gradients if gradient is not None]
+    read = iter(torch.stack([exact_norm(g) for g in there]).tolist() if there else ())
+    return [0.0 if gradient is None else next(read) for gradient in gradients]

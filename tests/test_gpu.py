@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import test_many
 import torch
-from pretended_gpu import Gpu, OnCuda, pretended
+from pretended_gpu import CUDA, Gpu, OnCuda, pretended
 from test_many import assert_same, several
 from torch import nn
 
 from labkit import Recorder, doctor
 from labkit.dense import Stack
+from labkit.engines import ByAutograd
 from labkit.experiments import Experiment, experiment
 from labkit.recording import Recording
 from labkit.training import Interrupted, train, train_lightly, train_many
@@ -124,6 +125,34 @@ def test_what_maps_are_made_of_and_the_doctor_take_a_gpu(short) -> None:
     assert len(gpu.graphs) == 1
     for ours, theirs in zip(light, train_lightly(several(short, dtype="float64"), device="cpu"), strict=True):
         same(ours, theirs)
+
+
+@pytest.mark.parametrize("changes", ENSEMBLES.values(), ids=ENSEMBLES)
+def test_no_launch_of_an_ensemble_waits(short, changes) -> None:
+    """Everything that waits does so a number of times that neither networks nor iterations change."""
+
+    def waits(count: int, batches: int) -> dict[tuple[str, str], int]:
+        with pretended() as gpu:
+            e = short.replace(observations=128 * batches, **changes)
+            train_many(several(e) * count, device="cuda", progress=False)
+        return dict(gpu.waits)
+
+    assert waits(1, 2) == waits(2, 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "waited"), [({}, 0), ({"clip_norm": 0.5}, 1), ({"clip_each": 0.1}, 1), ({"clip_value": 0.01}, 2)]
+)
+def test_an_iteration_by_autograd_waits_for_norms_alone(short, changes, waited) -> None:
+    e = short.replace(normalisation="layer", **changes)
+    with pretended() as gpu:
+        engine = ByAutograd(e, CUDA)
+        engine.epoch(0)
+        gpu.waits.clear()
+        engine.epoch(1)
+    asked = {key: count for key, count in gpu.waits.items() if key[1].startswith("optimizers.")}
+    assert sum(asked.values()) == waited * e.iterations_per_epoch
+    assert max(count for key, count in gpu.waits.items() if key not in asked) < e.iterations_per_epoch
 
 
 PLANTED = {

@@ -19,17 +19,18 @@ class Replays:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.captured: dict[Hashable, Callable[[], object]] = {}
+        self.captured: dict[Hashable, Callable[[], object] | None] = {}
         self._pool: Any = None
 
     def run(self, name: Hashable, launches: Callable[[], object]) -> None:
         """Launch what `launches` does: at the first call it is captured, which runs nothing yet."""
         if name not in self.captured:
             self.captured[name] = self.capture(launches)
-        self.captured[name]()
+        (self.captured[name] or launches)()
 
-    def capture(self, launches: Callable[[], object]) -> Callable[[], object]:
-        """What repeats the launches: a graph, or where none can be captured, they themselves."""
+    def capture(self, launches: Callable[[], object]) -> Callable[[], object] | None:
+        """What repeats the launches, a graph; None where none can be captured. They themselves are not kept: they hold
+        who holds this, and all its memory."""
         try:
             # the stream before is put back here, too: older versions of torch stay on that of a capture that failed
             with torch.cuda.device(self.device), torch.cuda.stream(torch.cuda.current_stream(self.device)):
@@ -38,7 +39,7 @@ class Replays:
                     launches()
         except RuntimeError as error:
             warnings.warn(f"this GPU captures no graph, so training is slower: {error}", stacklevel=2)
-            return launches
+            return None
         self._pool = graph.pool()
         replay: Callable[[], object] = graph.replay
         return replay

@@ -3,6 +3,7 @@
 import runpy
 import sys
 import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 
 from labkit import Recorder, doctor
 from labkit.dense import Stack
-from labkit.engines import ByAutograd
+from labkit.engines import ByAutograd, SideBySide
 from labkit.experiments import Experiment, experiment
 from labkit.recording import Recording
 from labkit.training import Interrupted, train, train_lightly, train_many
@@ -193,6 +194,23 @@ def test_what_waits_breaks_a_capture_and_the_training_goes_on_without(short, mon
     assert not gpu.graphs
     assert sum(gpu.waits.values()) > e.iterations
     same(ours, train(e, device="cpu", progress=False))
+
+
+@pytest.mark.parametrize("mistake", [WAITING["a number that is read"], lambda stack: None])
+def test_with_or_without_graphs_a_training_leaves_the_gpu_to_the_next(short, monkeypatch, mistake) -> None:
+    """At once: how many networks go together was planned before."""
+    plant(monkeypatch, mistake)
+    real, made = SideBySide.__init__, []
+
+    def noted(self, *arguments) -> None:
+        made.append(weakref.ref(self))
+        real(self, *arguments)
+
+    monkeypatch.setattr(SideBySide, "__init__", noted)
+    with pretended(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        train(short, device="cuda", progress=False)
+        assert [engine() for engine in made] == [None]
 
 
 def test_a_number_that_is_frozen_in_a_graph_shows(short, monkeypatch) -> None:

@@ -267,6 +267,18 @@ def test_a_loss_that_explodes_is_drawn_on_a_log_axis(relu, sigmoid):
     assert "_largest" not in [line.get_label() for line in plots.losses(relu).axes[0].lines]
 
 
+@pytest.mark.parametrize("largest", [1e268, 1e290, 1e305, np.finfo(np.float64).max])
+def test_a_loss_beyond_which_there_is_no_power_of_ten_is_drawn(relu, largest):
+    loss = relu.loss.astype(np.float64)
+    loss[1], loss[2:] = largest, np.nan
+    figure = plots.losses(replace(relu, loss=loss))
+    assert figure.png().startswith(b"\x89PNG")
+    low, high = figure.axes[0].get_ylim()
+    assert low < loss[0]
+    assert high > 0.5 * largest
+    assert np.isfinite(figure.axes[0].get_yticks()).all()
+
+
 def test_a_run_that_broke_down_is_shaded_to_its_end_and_told(relu):
     broken = replace(relu, loss=relu.loss.copy(), gradient=relu.gradient.copy(), update_norm=relu.update_norm.copy())
     broken.loss[1], broken.loss[2:], broken.gradient[2:], broken.update_norm[1:] = 1e30, np.nan, np.nan, np.inf

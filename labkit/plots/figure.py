@@ -8,9 +8,12 @@ import sys
 from textwrap import wrap
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure, FigureBase, SubFigure
-from matplotlib.ticker import Formatter, MaxNLocator
+from matplotlib.scale import InvertedLogTransform, LogScale, LogTransform
+from matplotlib.ticker import Formatter, LogLocator, MaxNLocator
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -18,6 +21,7 @@ DPI = 144  # dots per inch of a PNG: sharp on a screen of double density ...
 CSS_PIXELS_PER_INCH = 96  # ... on which it is shown in its size in inches ...
 WIDEST = 940  # ... up to this many pixels: a page of feedback and formgrader shrink nothing, and would scroll sideways
 GREY = "#555555"
+LARGEST_POWER = sys.float_info.max_10_exp  # of ten that a float holds: 308
 LETTER = 0.075  # inches that a letter of a caption or a legend takes
 
 
@@ -204,9 +208,42 @@ class BetweenDecades(Formatter):
         return rf"$\mathdefault{{{digit} \times 10^{{{power}}}}}$" if digit in labelled else ""
 
 
+class _Powers(LogLocator):
+    """Powers of ten, without those past the axis that no float holds."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        with np.errstate(over="ignore"):
+            found = np.asarray(super().tick_values(vmin, vmax))
+        return found[np.isfinite(found)]
+
+
+class _Back(InvertedLogTransform):
+    def transform_non_affine(self, values: Any) -> Any:
+        return super().transform_non_affine(np.minimum(values, LARGEST_POWER))
+
+
+class _Forth(LogTransform):
+    def inverted(self) -> InvertedLogTransform:
+        return _Back(self.base)
+
+
+class WholeRange(LogScale):
+    """A log scale as far as float64 goes. matplotlib's own ends in an error where the margin above an exploding loss,
+    or the tick after it, is more.
+    """
+
+    def get_transform(self) -> LogTransform:
+        return _Forth(self.base)
+
+    def set_default_locators_and_formatters(self, axis: Axis) -> None:
+        super().set_default_locators_and_formatters(axis)
+        axis.set_major_locator(_Powers(self.base))
+        axis.set_minor_locator(_Powers(self.base, "auto"))
+
+
 def log_axis(axes: Axes) -> None:
     """A log scale upwards, with few labels between the powers of ten."""
-    axes.set_yscale("log")
+    axes.set_yscale(WholeRange(axes.yaxis))
     axes.yaxis.set_minor_formatter(BetweenDecades())
 
 

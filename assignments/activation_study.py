@@ -688,15 +688,18 @@ autograder.check("moved")
 
 # %% [markdown] fixed="plain_question"
 # **Explain.** The sigmoid network's gradient vanishes by either optimiser. What does that do to the steps of its first
-# layer by SGD, what by Adam, and what to what the network learns? The tutorial's networks were trained by Adam: what do
-# its figures of mean |gradient| say about how far a layer moves, and what should stand beside them?
+# layer by SGD, what by Adam, and what to what the network learns? Hold `step_ratio` of `sigmoid_sgd` against its `moved_by`:
+# how can a layer with such short steps get as far as it did? The tutorial's networks were trained by Adam: what do its
+# figures of mean |gradient| say about how far a layer moves, and what should stand beside them?
 
 # %% [markdown] essay="plain_words" points=3
 ### BEGIN SOLUTION
 # *Rubric (1 point each).*
 #
 # 1. *SGD, with numbers:* steps go with the gradient, so that the first layer's relative step is a small part of the
-#    last one's, and the network stays near its plateau; the ReLU network, by the same optimiser, learns.
+#    last one's (about a tenth), and the network stays near its plateau; the ReLU network, by the same optimiser, learns.
+#    Over the whole training the first layer moves about as far as the last one all the same (own `moved_by`): its short
+#    steps keep their direction, the last one's long steps mostly undo each other. So "short steps", not "does not move".
 # 2. *Adam, with numbers:* the gradient ratio is small as well, and the first layer still steps as far as the last one,
 #    or farther, because each step is divided by the gradient's own size; the network leaves its plateau, late. So
 #    vanishing is still there (what is scaled up is the gradient's direction, and how well that is known), but hidden.

@@ -25,7 +25,7 @@ from autograder.cells import CODE_STUB
 from autograder.channel import Channel, ChannelError, Gone, TooLate
 from autograder.checks import Failed, Missing
 from autograder.evidence import AnsweredEvidence
-from autograder.questions.shared import kind_of, near
+from autograder.questions.shared import keyed, kind_of, near
 from autograder.selfcheck import evidence as live_evidence
 
 
@@ -190,6 +190,22 @@ def test_is_no_word_of_a_student_repeated_at_length():
         assert "\x1b" not in said
     assert kind_of({"kind": "object", "class": "torch.Tensor"}) == "a torch.Tensor"
     assert kind_of({"kind": "object", "class": "\x00"}) == "a thing of another kind"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (..., "x is still the three dots (...), expected is a dictionary with the keys 'a' and 'b'"),
+        ({"a": ..., "b": 1}, "x['a'] holds no numbers: it is still the three dots (...)"),
+        (8, "x is a number, expected is a dictionary"),
+        ({"a": np.ones(1), "b": 1}, "x['a'] has the shape (1,), expected is one number"),
+    ],
+)
+def test_is_what_stands_in_the_place_of_an_answer_named_in_a_students_words(value, words):
+    crossing = answers.decode(answers.encode(answering.plain(value)))
+    with pytest.raises(Failed) as said:
+        near(keyed(crossing, "x", ("a", "b"))["a"], 1.0, "x['a']")
+    assert words in said.value.found
 
 
 def test_is_nothing_no_number():

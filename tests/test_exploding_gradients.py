@@ -184,6 +184,7 @@ MISTAKES = [
      "clip_by_value(gradients"),
     ("clipped_gradients", {"norm_after"}, "norm_after = {**norm_after, 'each': 1.0}", "all 22 gradients"),
     ("clipped_gradients", {"cosine_after"}, "cosine = {**cosine, 'value': 1.0}", "sum of products"),
+    ("clipped_gradients", {"norm_after"}, "norm_after = dict.fromkeys(norm_after, 1.0)", "run their cell again"),
     ("clipped_norms", {"largest_norm"}, "largest_norm = {**largest_norm, 'before': largest_norm['after']}", "before"),
     ("clipped_norms", {"gain_of_clipped"}, "gain_of_clipped = {'start': 4.0, 'end': 1.0}", "load_state_dict"),
     ("remedies", {"remedies_for_half"}, "gain_with_half = gain_with_two", "gain_with_half['none']"),

@@ -339,6 +339,7 @@ def first_gradients(e: Experiment) -> list[Floats]:
 
 def _after_clipping(evidence: Evidence, variable: str, help: str) -> None:
     found = keyed(evidence.value(variable), variable, tuple(LIMITS))
+    help += " A function that changes what it is given spoils given_gradients for the next: run their cell again."
     before = first_gradients(dial(evidence.student, "two"))
     for name, limit in LIMITS.items():
         after = _WAYS[name](before, limit)

@@ -29,7 +29,7 @@ def numbers(value: Any, what: str, shape: tuple[int, ...] | None = None) -> Floa
     except (TypeError, ValueError, OverflowError):
         raise Failed(f"{what} holds no numbers: it is {kind_of(value)}") from None
     if shape is not None and found.shape != shape:
-        raise Failed(f"{what} has the shape {found.shape}, expected is {shape}")
+        raise Failed(f"{what} has the shape {found.shape}, expected is {shape or 'one number'}")
     return found
 
 
@@ -105,6 +105,8 @@ def kind_of(value: Any) -> str:
     """What a student's value is, in words that hold none of it."""
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape}"
+    if value == {"kind": "object", "class": "ellipsis"}:  # as the comments that show an answer's form have them
+        return "still the three dots (...)"
     if isinstance(value, dict) and "kind" in value:
         return f"a {_word(value.get('class', value['kind']))}"
     if isinstance(value, dict):
@@ -112,6 +114,8 @@ def kind_of(value: Any) -> str:
         return f"a dictionary with the keys {', '.join(map(repr, keys)) or '(none)'}"
     if isinstance(value, str):
         return "a text"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "a number"
     return "nothing (None)" if value is None else f"a {type(value).__name__}"
 
 

@@ -267,6 +267,11 @@ def _origin_text(origin: Origin) -> str:
 def _read(path: Path) -> bytes:
     try:
         if not path.is_file():
+            if path.with_suffix("").is_file():
+                raise RecordingError(
+                    f"there is no recording {path}, but a file {path.stem}: run the training again with "
+                    f"save={path.name!r}, ending and all"
+                )
             raise RecordingError(f"there is no recording {path}: run the training cell that saves it")
         size = path.stat().st_size
         if size > LARGEST_FILE:

@@ -87,6 +87,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         Recording.load(tmp_path)
 
 
+def test_a_file_that_was_saved_without_its_ending_is_named(recording: Recording, tmp_path: Path) -> None:
+    recording.save(tmp_path / "loud")
+    with pytest.raises(RecordingError, match=r"but a file loud: .* with save='loud\.safetensors'"):
+        Recording.load(tmp_path / "loud.safetensors")
+
+
 @pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("wrong", [lambda a: a[..., None], lambda a: a[:-1], lambda a: a.astype(str).view(np.uint8)])
 def test_a_wrong_shape_is_refused(saved: Path, name: str, wrong) -> None:

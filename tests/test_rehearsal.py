@@ -322,6 +322,23 @@ def test_is_a_question_complete_missing_wrong_or_open(verdicts, state):
     assert asked.state == state
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("NotImplementedError", "", "it uses an answer that is still to be written"),
+        ("NotImplementedError", "not here", "NotImplementedError: not here"),
+        ("ValueError", "no luck", "ValueError: no luck"),
+    ],
+)
+def test_is_it_said_what_stops_an_answer(name, value, words):
+    told = {"grade": False, "grade_id": "use", "locked": False, "schema_version": 3, "solution": True, "task": False}
+    cell = {"cell_type": "code", "id": "use", "metadata": {"nbgrader": told}, "outputs": [], "source": "he_sd(3)"}
+    error = {"output_type": "error", "ename": name, "evalue": value, "traceback": []}
+    (said,) = readiness.raised({"use": [error]}, {"cells": [cell]})
+    assert said.startswith(f"The cell use stops with {name}: ")
+    assert said.endswith(words)
+
+
 def test_are_files_and_answers_that_are_not_there_named(short, tmp_path):
     from labkit.training import train
 

@@ -395,6 +395,15 @@ def test_is_a_caption_what_is_drawn(alt, caption):
     assert pictures.caption(alt) == caption
 
 
+def test_does_a_caption_name_whose_figure_it_is_and_leave_its_numbers_to_the_figure():
+    begins = "Mean |gradient| against iteration, log scale."
+    plain, conv = f"{begins} ReLU, weights × 0.5: at iteration 1 fc_1 3.", f"{begins} Conv: at iteration 1 conv_1 4."
+    assert pictures.caption(plain, [conv]) == f"{begins} ReLU, weights × 0.5 …"
+    assert pictures.caption(conv, [plain]) == f"{begins} Conv …"
+    assert pictures.caption(plain) == begins
+    assert pictures.caption("Weight histograms. Tanh: before training mean 1, S.D. 2.") == "Weight histograms. Tanh …"
+
+
 def test_do_captions_tell_figures_apart_wherever_they_stand(tmp_path):
     clipped = "Gradient norms by iteration, log scale. RNN: clipped in {} of the iterations; largest 3. More."
     told = [clipped.format("none"), "Loss against iteration, linear scale. ReLU.", clipped.format("all"), "Short.", ""]

@@ -477,6 +477,11 @@ def test_updates_have_the_norms_and_their_ratio(relu):
         np.testing.assert_allclose(np.transpose(faint(axes)), values)
     ratio = expected[2][-1, 2]
     assert f"fc_3 {ratio:.3g}" in figure.alt_text
+    e = relu.origin.experiment
+    assert any(f"trained by adam with learning rate {e.learning_rate:g}; per weight" in text for text in texts(figure))
+    plain = replace(relu, origin=replace(relu.origin, experiment=e.replace(optimizer="sgd", learning_rate=0.1)))
+    assert plots.updates(plain).alt_text.startswith("Updates of the ReLU network by sgd with learning rate 0.1, log")
+    assert plots.updates([relu, plain]).alt_text.startswith("Updates of the ReLU, adam, learning rate 0.001 network, ")
 
 
 # Depth

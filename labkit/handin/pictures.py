@@ -14,7 +14,7 @@ DPI = 144  # dots per inch of an image that does not say: that of labkit's figur
 ACROSS = 9.0  # inches, from which a figure has panels beside each other, whose letters half a page would make too small
 LARGEST = 40 * 2**20  # characters of base64
 LONGEST_ALT = 2000
-CAPTION = 30  # characters that a caption has at least, where the description has as many
+CAPTION = 25  # characters that a caption has at least, where the description has as many
 
 
 class PictureError(ValueError):
@@ -73,11 +73,29 @@ def _dpi(said: Any) -> float:
 
 def caption(alt: str, others: Collection[str] = ()) -> str:
     """The first sentences of a description: what is drawn, without the figures that a reader who sees it reads off; and
-    as many more as tell it from `others`, descriptions that begin in the same way.
+    as much more as tells it from `others`, descriptions that begin in the same way: whose the next sentence is, before
+    its colon, or else all that it says.
     """
-    kept = ""
-    for sentence in re.split(r"(?<=[.!?])\s+", " ".join(alt.split())):
-        if len(kept) >= CAPTION and not any(" ".join(other.split()).startswith(kept) for other in others):
-            break
-        kept = f"{kept} {sentence}".strip()
-    return kept if len(kept) <= 240 else f"{kept[:240].rsplit(' ', 1)[0]} …"
+    for count in range(1, len(_sentences(alt)) + 1):
+        for begun in (True, False):
+            kept = _beginning(alt, count, begun)
+            told_apart = all(_beginning(other, count, begun) != kept for other in others)
+            if told_apart and len(kept) >= CAPTION:
+                return _shortened(kept)
+    return _shortened(_beginning(alt))
+
+
+def _sentences(alt: str) -> list[str]:
+    return re.split(r"(?<=[.!?])\s+", " ".join(alt.split()))
+
+
+def _beginning(alt: str, count: int | None = None, begun: bool = False) -> str:
+    """So many sentences of a description, the last of several only as far as its colon if it is `begun`."""
+    first, *more = _sentences(alt)[:count]
+    if begun and more and ": " in more[-1]:
+        more[-1] = f"{more[-1].split(': ')[0]} …"
+    return " ".join([first, *more])
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 240 else f"{text[:240].rsplit(' ', 1)[0]} …"

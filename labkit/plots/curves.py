@@ -263,7 +263,9 @@ def updates(recordings: Recordings, *, figure: Figure | SubFigure | None = None)
     margins = (0.75, 0.2, 0.95, 1.0 if rows == 1 else 1.15)
     figure, grid = tiles(figure, rows, 3, 4.1, 3.3, sharey="col", margins=margins, grid={"wspace": 0.24})
     whose = f" of the {found[0].label} Network" if rows == 1 else ""
-    caption = f"per weight matrix, {faint(found[0].recording)}{after_clipping(found)}"
+    by = _optimizer(found[0].recording) if rows == 1 else ""  # of several, the labels say in what they differ
+    caption = f"trained{by}; " if by else ""
+    caption += f"per weight matrix, {faint(found[0].recording)}{after_clipping(found)}"
     title(figure, f"Gradients and Updates{whose}", caption)
     for row, network in zip(grid, found, strict=True):
         for axes, (name, values) in zip(row, _steps(network.recording).items(), strict=True):
@@ -271,7 +273,13 @@ def updates(recordings: Recordings, *, figure: Figure | SubFigure | None = None)
             mark_breakdowns(axes, [network], [values])
             tile_title(axes, name if rows == 1 else f"{network.label}\n{name}", 11 if rows == 1 else 10)
     legend_below(figure, layer_handles(layers), 8)
-    return describe(figure, " ".join(map(_updates_told, found)))
+    return describe(figure, " ".join(_updates_told(network, by) for network in found))
+
+
+def _optimizer(recording: Recording) -> str:
+    """What made the steps, to be said behind a name."""
+    e = recording.origin.experiment
+    return f" by {e.optimizer} with learning rate {e.learning_rate:g}" if e else ""
 
 
 def mark_breakdowns(axes: Axes, found: Sequence[Network], values: Sequence[Array]) -> None:
@@ -342,9 +350,9 @@ def layer_handles(layers: Sequence[str]) -> list[Line2D]:
     return [Line2D([], [], **lines[k], label=word) for k, word in zip(shown, words, strict=True)]
 
 
-def _updates_told(network: Network) -> str:
+def _updates_told(network: Network, by: str) -> str:
     told = [_steps_told(network.recording, name, values) for name, values in _steps(network.recording).items()]
-    return f"Updates of the {network.label} network, log scales. {' '.join(told)}"
+    return f"Updates of the {network.label} network{by}, log scales. {' '.join(told)}"
 
 
 def _steps(recording: Recording) -> dict[str, Array]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 from test_plots import EPOCHS, ITERATIONS, curve, faint, recorded, texts, without_probe
 
 from labkit import plots
@@ -29,6 +30,13 @@ def test_accuracy_is_the_probes_for_networks_of_any_layers():
     for recording, label in zip(both, ("ReLU", "tanh"), strict=True):
         np.testing.assert_allclose(curve(figure.axes[0], label).get_ydata(), recording.accuracy)
     assert f"tanh: {both[1].accuracy[0]:.1%} before training" in figure.alt_text
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["ReLU", "tanh"]
+    assert legend.get_window_extent().y1 < figure.axes[0].get_window_extent().y0
+    axes = Figure().add_subplot()
+    plots.accuracy(both, axes=axes)
+    assert len(axes.get_legend().get_texts()) == 2
 
 
 def test_first_and_last_have_the_mean_absolute_gradients_of_those_layers():

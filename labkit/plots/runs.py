@@ -61,18 +61,23 @@ def accuracy(recordings: Recordings, *, axes: Axes | None = None) -> Figure:
     for network in found:
         if np.isnan(network.recording.accuracy).all():
             raise PlotError(f"{network.recording.name} was recorded without a probe batch of classes: {PROBE_ADVICE}")
+    styles = [{**n.line, "marker": n.marker, "markersize": 4, "label": n.label} for n in found]
+    handles = [Line2D([], [], **style) for style in styles]
+    own = axes is None
     if axes is None:
-        figure, grid = tiles(None, 1, 1, 8, 3.7, margins=(0.8, 0.25, 0.6, 0.75))
+        room = legend_room(None, handles, wide=8.0)
+        figure, grid = tiles(None, 1, 1, 8, 3.1 + room, margins=(0.8, 0.25, room, 0.75))
         axes = grid[0, 0]
         title(figure, "Accuracy", "on the fixed probe batch, the first of the training sample")
-    for network in found:
+        legend_below(figure, handles)  # several accuracies leave no corner free
+    for network, style in zip(found, styles, strict=True):
         share = finite(network.recording.accuracy)
-        style = {**network.line, "marker": network.marker, "markersize": 4, "markevery": 0.1}
-        axes.plot(np.arange(len(share)), share, **style, label=network.label)
+        axes.plot(np.arange(len(share)), share, **style, markevery=0.1)
     frame(axes)
     count_from(axes.xaxis)
     axes.set(xlabel="Epoch (0: before training)", ylabel="Share classified right", ylim=(0, 1.02))
-    axes.legend(framealpha=0.85, edgecolor="none")  # several accuracies leave no corner free
+    if not own:
+        axes.legend(framealpha=0.85, edgecolor="none")
     told = [_accuracy_told(network) for network in found]
     return describe(axes, " ".join(["Accuracy on the probe batch by epoch.", *told]))
 

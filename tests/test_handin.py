@@ -11,7 +11,9 @@ import zipfile
 from dataclasses import replace
 from datetime import date
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
 from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,6 +85,27 @@ def test_are_the_numbers_those_of_the_recording(made, recording, form):
     assert f"{recording.origin.final_accuracy:.1%}" in said
     assert recording.digest in said.replace(" ", "")
     assert "relu.safetensors" in said
+
+
+def test_has_each_layer_room_at_the_head_of_its_column(lab):
+    pypdf = pytest.importorskip("pypdf", reason="pypdf reads the PDF back")
+    layers = ["conv_1", *(f"block_{k}.{part}" for k in range(1, 5) for part in ("conv_1", "shortcut")), "fc"]
+    sizes = SimpleNamespace(statistic=lambda _: np.ones((2, len(layers))))
+    table = measurements.sizes({"conv.safetensors": sizes}, layers)
+    assert [name.replace(measurements.BREAK, "") for name in table.head[1:]] == layers
+    found = replace(document.document(lab, handin.Options()), tables=(table,), sections=())
+    content, _ = pdf.write(found)
+    lines = {}
+
+    def look(text, place, _, __, size):
+        """Where the words of each line of the head begin and, at the least, end."""
+        if words := text.strip(f" \n{measurements.BREAK}"):
+            lines.setdefault(round(place[5]), []).append((place[4], place[4] + 0.45 * size * len(words)))
+
+    pypdf.PdfReader(io.BytesIO(content)).pages[0].extract_text(visitor_text=look)
+    assert sum(len(line) > 5 for line in lines.values()) == 4  # two of the head, two of numbers
+    for line in lines.values():
+        assert all(end < begin for (_, end), (begin, _) in pairwise(sorted(line)))
 
 
 def test_would_another_recording_be_noticed(made, recording):

@@ -12,6 +12,7 @@ from labkit.recording import Recording, RecordingError
 
 MOST_FILES = 30
 MOST_LAYERS = 10  # columns of a table that fits a page
+BREAK = "\u200b"  # where a long name of a layer may go on in the next line
 
 Kind = Literal["numbers", "digests"]
 
@@ -86,7 +87,7 @@ def sizes(runs: dict[str, Recording], layers: Sequence[str]) -> Table:
             rows.append((f"{_stem(file)}, {words}", *(number(size[iteration, k]) for k in shown)))
     left_out = f" {len(shown)} of {len(layers)} layers are shown." if len(shown) < len(layers) else ""
     return Table(f"Mean |gradient| of each layer at the first (start) and at the last iteration (end).{left_out}",
-                 ("run", *(layers[k][:24] for k in shown)), tuple(rows))  # fmt: skip
+                 ("run", *(layers[k][:24].replace(".", f".{BREAK}") for k in shown)), tuple(rows))  # fmt: skip
 
 
 def digests(found: dict[str, Recording]) -> Table:

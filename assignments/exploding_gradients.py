@@ -622,9 +622,11 @@ plots.gradient_sizes(conv)
 
 # %% [markdown] fixed="audit_question"
 # **Write the report.** Why could clipping not show in the tutorial's plot of gradient norms, whatever it did? If the
-# linear network does not explode at its start, what makes its loss jump? The tutorial names "the exponential function in
-# ReLU activation" as a cause, "due to their derivative becoming large as input values increase": is that so? What do the
-# 11.2 % and the histogram really show? Say for each claim what you measured and what the tutorial should have plotted instead.
+# linear network does not explode at its start, what may have made the norms of all images jump in the tutorial's third
+# epoch, and what else makes the losses in your figure scatter, each of which is one mini-batch's? The tutorial names "the
+# exponential function in ReLU activation" as a cause, "due to their derivative becoming large as input values increase":
+# is that so? What do the 11.2 % and the histogram really show? Say for each claim what you measured and what the tutorial
+# should have plotted instead.
 
 # %% [markdown] essay="audit_words" points=4
 ### BEGIN SOLUTION
@@ -635,7 +637,9 @@ plots.gradient_sizes(conv)
 #    1, the used ones never are). It should have recorded what the optimiser used, and before it, at every iteration.
 # 2. *Cause:* the gain at the start is near 1, nothing explodes from layer to layer; Adam's steps are too long for 22
 #    layers whose product is the function: a learning-rate instability. A smaller learning rate mends it; with Adam,
-#    clipping hardly changes the size of a step, which is nearly independent of the gradient's. And no exponential is in
+#    clipping hardly changes the size of a step, which is nearly independent of the gradient's. The scatter of the own
+#    losses is for the most part that of mini-batches of 32 images: it is there with clipping, too, and would be with
+#    shorter steps; the loss on the same images again and again jumps far less. And no exponential is in
 #    a ReLU: its slope is 0 or 1 for every input, so it makes nothing explode that the weights do not.
 # 3. *11.2 %:* the share of the most frequent class (6742 of 60,000), and the plateau of the loss is the entropy of the
 #    classes, 2.301: the network has learned how frequent classes are, and nothing about images.

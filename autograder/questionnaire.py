@@ -91,6 +91,11 @@ def find(name: str) -> Question:
         raise QuestionnaireError(
             'a question is named by a text: put its name in quotation marks, as in check("chance")'
         )
+    if name.endswith(".ipynb"):
+        raise QuestionnaireError(
+            f"{name!r} is a notebook and no question: check() without a name says how far the open one is, and "
+            "autograder check NOTEBOOK in a terminal how far any saved one is"
+        )
     asked = {assignment: of(assignment) for assignment in assignments()}
     found = [assignment for assignment, known in asked.items() if name in known]
     if not found:

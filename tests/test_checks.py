@@ -113,6 +113,7 @@ def test_is_everything_a_student_wrote_escaped():
 
 
 @pytest.mark.parametrize(("ask", "words"), [
+    (lambda: questionnaire.find("x.ipynb"), ["'x.ipynb' is a notebook", "check() without a name"]),
     (lambda: questionnaire.find("buid_network"), ["no question 'buid_network'", "did you mean build_network?"]),
     (lambda: questionnaire.find("?"), ["no question '?'", "choose from", "build_network", "a course's own"]),
     (lambda: questionnaire.find({"loss": 1.4}), ["a text", "quotation marks"]),

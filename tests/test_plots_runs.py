@@ -60,6 +60,19 @@ def test_norms_before_the_clip_are_those_after_over_the_factor():
     assert "clipped in 100.0% of the iterations" in figure.alt_text
 
 
+def test_a_run_that_explodes_does_not_flatten_the_rows_of_the_others():
+    loud = recorded()
+    loud.gradient[1, 2] *= 1e30
+    figure = plots.gradient_norms([loud, clipped(clip_norm=2.0)])
+    alone, before, after = figure.axes
+    assert alone.get_ylim()[1] > 1e20
+    assert before.get_ylim() == after.get_ylim()
+    assert before.get_ylim()[1] < 1e6
+    assert any("a scale for each row" in text for text in texts(figure))
+    alone, before, _ = plots.gradient_norms([recorded(), clipped(clip_norm=2.0)]).axes
+    assert alone.get_ylim() == before.get_ylim()
+
+
 @pytest.mark.parametrize("by", ["iteration", "epoch"])
 def test_a_run_that_nothing_clipped_has_one_panel(by):
     alone = plots.gradient_norms(recorded(), by=by)

@@ -51,6 +51,7 @@ from labkit.plots.words import (
 from labkit.recording import Array, Recording
 
 LIMIT: dict[str, Any] = {"color": GREY, "linewidth": 0.9, "linestyle": ":"}
+ROWS_APART = 1e6  # between the largest norms of two runs, from which one axis would show the smaller ones as flat lines
 FEW = 20  # runs below which a percentile of 2.5 lies between the two smallest
 By = Literal["iteration", "epoch"]
 
@@ -141,11 +142,14 @@ def gradient_norms(recordings: Recordings, by: By = "iteration", *, figure: Figu
     handles = [*layer_handles(found[0].recording.layers), *_limits(found)]
     columns, width = (2, 5.0) if any(_clipped(n.recording) for n in found) else (1, 8.0)
     room = legend_room(figure, handles, 8, columns * width)
+    largest = [max(np.nan_to_num(norms).max() for norms in _panels(n).values()) for n in found]
+    apart = max(largest) > ROWS_APART * min(largest) > 0
     figure, grid = tiles(
-        figure, len(found), columns, width, 2.7 + (room - 1) / len(found), sharex=True, sharey=True,
-        margins=(1.0, 0.2, room, 1.0), grid={"wspace": 0.06, "hspace": 0.3},
+        figure, len(found), columns, width, 2.7 + (room - 1) / len(found), sharex=True,
+        sharey="row" if apart else "all", margins=(1.0, 0.2, room, 1.0), grid={"wspace": 0.06, "hspace": 0.3},
     )  # fmt: skip
     how = faint(found[0].recording) if by == "iteration" else "median over the mini-batches of each epoch"
+    how += "; a scale for each row" if apart else ""
     words = "Gradient Norms before and after Clipping" if columns == 2 else "Gradient Norms"
     drawn_as = words.capitalize() if columns == 2 else "Gradient norms, nothing clipped"
     title(figure, words, f"‖dloss/dW‖ per weight matrix, {how}")

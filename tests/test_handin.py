@@ -90,8 +90,9 @@ def test_are_the_numbers_those_of_the_recording(made, recording, form):
 def test_has_each_layer_room_at_the_head_of_its_column(lab):
     pypdf = pytest.importorskip("pypdf", reason="pypdf reads the PDF back")
     layers = ["conv_1", *(f"block_{k}.{part}" for k in range(1, 5) for part in ("conv_1", "shortcut")), "fc"]
-    sizes = SimpleNamespace(statistic=lambda _: np.ones((2, len(layers))))
-    table = measurements.sizes({"conv.safetensors": sizes}, layers)
+    sizes = np.ones((2, len(layers)))
+    run = SimpleNamespace(statistic=lambda _: sizes, clip_factor=sizes)
+    table = measurements.sizes({"conv.safetensors": run}, layers)
     assert [name.replace(measurements.BREAK, "") for name in table.head[1:]] == layers
     found = replace(document.document(lab, handin.Options()), tables=(table,), sections=())
     content, _ = pdf.write(found)
@@ -106,6 +107,12 @@ def test_has_each_layer_room_at_the_head_of_its_column(lab):
     assert sum(len(line) > 5 for line in lines.values()) == 4  # two of the head, two of numbers
     for line in lines.values():
         assert all(end < begin for (_, end), (begin, _) in pairwise(sorted(line)))
+
+
+def test_is_it_said_of_sizes_that_clipping_came_before(recording):
+    clipped = replace(recording, clip_factor=np.full_like(recording.clip_factor, 0.5))
+    told = [measurements.sizes({"relu": run}, run.layers).caption for run in (recording, clipped)]
+    assert ["clipp" in caption for caption in told] == [False, True]
 
 
 def test_would_another_recording_be_noticed(made, recording):

@@ -85,8 +85,10 @@ def sizes(runs: dict[str, Recording], layers: Sequence[str]) -> Table:
         size = run.statistic("abs_mean")
         for words, iteration in (("start", 0), ("end", -1)):
             rows.append((f"{_stem(file)}, {words}", *(number(size[iteration, k]) for k in shown)))
-    left_out = f" {len(shown)} of {len(layers)} layers are shown." if len(shown) < len(layers) else ""
-    return Table(f"Mean |gradient| of each layer at the first (start) and at the last iteration (end).{left_out}",
+    remarks = f" {len(shown)} of {len(layers)} layers are shown." if len(shown) < len(layers) else ""
+    if any((run.clip_factor < 1).any() for run in runs.values()):
+        remarks += " Of runs whose gradients were clipped, what the clipping left."
+    return Table(f"Mean |gradient| of each layer at the first (start) and at the last iteration (end).{remarks}",
                  ("run", *(layers[k][:24].replace(".", f".{BREAK}") for k in shown)), tuple(rows))  # fmt: skip
 
 

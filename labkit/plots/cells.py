@@ -43,7 +43,7 @@ def timeline(source: Timeline | str | Path, figure: LabFigure | None = None) -> 
     figure = figure or LabFigure(wide, high)
     axes = figure.add_axes((2.1 / wide, below / high, 1 - 2.3 / wide, 1 - (1.0 + below) / high))
     _draw(axes, steps, names)
-    title(figure, "What each cell changed", _caption(whole, steps, left_out))
+    title(figure, "What Each Cell Changed", _caption(whole, steps, left_out))
     legend_below(figure, _handles(), 5)
     describe(figure, _words(steps, names))
     return figure

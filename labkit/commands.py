@@ -6,17 +6,22 @@ from typing import Any
 
 import click
 
+DEBUG = "labkit.debug"
+
 
 class Commands(click.Group):
     """A group of commands in which whatever goes wrong ends in one sentence and an exit code that is not 0."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        option = click.Option(["--debug"], is_flag=True, help="Show the traceback of an error.")
-        self.params.append(option)
+        self.params.append(_debug())
+
+    def add_command(self, command: click.Command, name: str | None = None) -> None:
+        if not isinstance(command, Commands):
+            command.params.append(_debug())
+        super().add_command(command, name)
 
     def invoke(self, context: click.Context) -> Any:
-        debug = context.params.pop("debug", False)
         try:
             return super().invoke(context)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -24,9 +29,20 @@ class Commands(click.Group):
         except KeyboardInterrupt as interrupt:
             raise click.ClickException(str(interrupt) or "interrupted") from None
         except Exception as error:
-            if debug:
+            if context.meta.get(DEBUG):
                 raise
             raise click.ClickException(sentence(error)) from error
+
+
+def _debug() -> click.Option:
+    """--debug, before a command's name and after it: a group and its commands share meta."""
+
+    def note(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+        context.meta[DEBUG] = context.meta.get(DEBUG, False) or wanted
+
+    return click.Option(
+        ["--debug"], is_flag=True, expose_value=False, callback=note, help="Show the traceback of an error."
+    )
 
 
 def sentence(error: Exception) -> str:
@@ -38,7 +54,7 @@ def sentence(error: Exception) -> str:
         return text
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return f"{type(error).__name__}: {text or 'no message'} (put --debug before the command's name to see where)"
+    return f"{type(error).__name__}: {text or 'no message'} (run it again with --debug to see where)"
 
 
 def make_folder(path: Path) -> None:

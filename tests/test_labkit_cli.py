@@ -176,8 +176,13 @@ def test_what_is_wrong_is_one_sentence(run, arguments: list[str], words: str, tm
     assert "Traceback" not in done.output
 
 
-def test_debug_shows_the_traceback(run) -> None:
-    done = run("--debug", "show", "nothing.safetensors")
+@pytest.mark.parametrize("arguments", [
+    ["--debug", "show", "nothing.safetensors"], ["show", "nothing.safetensors", "--debug"],
+    ["export", "--debug", "tensorboard", "nothing.safetensors"],
+    ["export", "tensorboard", "nothing.safetensors", "--debug"],
+])  # fmt: skip
+def test_debug_shows_the_traceback(run, arguments: list[str]) -> None:
+    done = run(*arguments)
     assert done.exit_code != 0
     assert done.exception is not None
     assert type(done.exception).__name__ == "RecordingError"

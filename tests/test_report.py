@@ -308,6 +308,12 @@ def test_do_a_mean_and_its_sign_stay_on_one_line(tmp_path):
     assert re.search(r"\.number {[^}]*white-space: nowrap", text)
 
 
+def test_does_a_mean_stand_beside_its_bar(tmp_path):
+    text = text_of(course_of(tmp_path, result("ada", 1.0)))
+    (cell,) = set(re.findall(r'<td role="cell" class="(\w+)"><span class="share"', text))
+    assert re.search(rf"\.{cell} {{[^}}]*white-space: nowrap", text)
+
+
 def under_other_points(student):
     return replace(result(student), questions={"test_recordings": question("recordings", 6.0, 6.0)})
 

@@ -29,6 +29,7 @@ from autograder import (
     journal,
     mending,
     questionnaire,
+    readiness,
     results,
     sandbox,
     scratch,
@@ -134,6 +135,14 @@ def _digest(*parts: bytes) -> str:
 def released_notebook(course: Path, assignment: str) -> Path:
     """What every submission is compared with."""
     return course / "release" / assignment / f"{assignment}.ipynb"
+
+
+def named_texts(course: Path, assignment: str) -> dict[str, str]:
+    """What students see above each answer in words, by its grade id; empty where no release can be read."""
+    try:
+        return readiness.named_texts(mending.read(released_notebook(course, assignment).read_bytes()))
+    except (OSError, MendingError):
+        return {}
 
 
 def _released(course: Path, assignment: str) -> bytes:

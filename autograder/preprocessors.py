@@ -9,8 +9,9 @@ import functools
 import hashlib
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,10 @@ class GradeFromEvidence(NbGraderPreprocessor):  # type: ignore[misc]
         if not _has_questions(resources):
             return self._as_nbgrader_does(nb, resources)
         result, outputs = self._result(resources)
+        shown = _as_shown(nb, result)
         for cell in nb.cells:
             if cell.cell_type == "code":
-                _fill(cell, result, outputs)
+                _fill(cell, shown, outputs)
         nb.cells[:] = [*_remarks(result), *(cell for cell in nb.cells if cell.get("id") != REMARKS)]
         nb.metadata["autograder"] = {"key": result.key, "status": result.status}
         resources["autograder_person"] = {id for id, q in result.questions.items() if q.needs_person}
@@ -208,10 +210,17 @@ def _nursery() -> Nursery:
     return nursery
 
 
-def _fill(cell: Any, result: Result, outputs: Outputs) -> None:
+def _as_shown(nb: Any, result: Result) -> dict[str, QuestionResult]:
+    """What came of each question, as the page says it from above to below."""
+    asked = [id for cell in nb.cells if (id := mending.grade_id(cell)) in result.questions]
+    said = showing.said_once((result.questions[id].title, result.questions[id].verdicts) for id in asked)
+    return {id: replace(result.questions[id], verdicts=verdicts) for id, verdicts in zip(asked, said, strict=True)}
+
+
+def _fill(cell: Any, questions: Mapping[str, QuestionResult], outputs: Outputs) -> None:
     id = mending.grade_id(cell)
-    if id in result.questions:
-        cell.outputs = [_node(output) for output in verdict_outputs(result.questions[id])]
+    if id in questions:
+        cell.outputs = [_node(output) for output in verdict_outputs(questions[id])]
         cell.execution_count = None
     else:
         cell.outputs = [_node(output) for output in outputs.cells.get(cell.get("id"), [])]

@@ -24,10 +24,10 @@ from urllib.parse import quote
 
 import numpy as np
 
-from autograder import mending, questionnaire, readiness, results, sandbox
+from autograder import questionnaire, results, sandbox
 from autograder.checks import Verdict
 from autograder.results import QuestionResult, Result
-from autograder.showing import one_line, points
+from autograder.showing import one_line, points, said_once
 from labkit.counts import counted
 from labkit.files import write_whole
 from labkit.recording import Recording, RecordingError
@@ -305,7 +305,9 @@ def protections(found: Sequence[Result]) -> list[Protection]:
 
 def _line(result: Result, course: Path, path: Path, marked: Marked | None) -> Line:
     sign, word = WORDS[result.status]
-    failed = [(q, tuple(v for v in q.verdicts if v.outcome in LOST)) for q in result.questions.values()]
+    questions = list(result.questions.values())
+    said = said_once((q.title, q.verdicts) for q in questions)
+    failed = [(q, tuple(v for v in shown if v.outcome in LOST)) for q, shown in zip(questions, said, strict=True)]
     essays = marked.words.get(result.student, "") if marked else ""
     feedback = _feedback(result.student, course, path)
     return Line(result, sign, word, essays, feedback, tuple((q, lost) for q, lost in failed if lost))
@@ -336,12 +338,9 @@ def marked_by_hand(course: Path, assignment: str) -> Marked | None:
 
 def _named(course: Path, assignment: str, open_: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     """The cells as students see them named, in the order of the notebook; by grade id where it names none."""
-    from autograder.marking import released_notebook
+    from autograder.marking import named_texts
 
-    try:
-        names = readiness.named_texts(mending.read(released_notebook(course, assignment).read_bytes()))
-    except (OSError, mending.MendingError):
-        names = {}
+    names = named_texts(course, assignment)
     others = {cell: cell for cell in sorted(set(open_) - set(names))}
     return tuple((name, open_[cell]) for cell, name in {**names, **others}.items() if cell in open_)
 

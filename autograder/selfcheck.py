@@ -41,7 +41,8 @@ def check(name: str | None = None) -> float:
     verdicts = checks.run(question, live)
     if _shell() is not None:
         journal.note(Path.cwd(), live.said)
-    said = (question.title, verdicts, question.points)
+    (once,) = showing.said_once([(question.title, verdicts)])
+    said = (question.title, once, question.points)
     _show(showing.as_html(*said), showing.as_text(*said))
     return checks.earned(verdicts)
 

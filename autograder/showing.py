@@ -6,7 +6,8 @@ as <p> and <br>.
 """
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from autograder.checks import Verdict, earned
 from autograder.readiness import Asked, Readiness, Text
@@ -50,6 +51,24 @@ def as_html(title: str, verdicts: Sequence[Verdict], of: float, note: str = "") 
         f'<div style="border-left: 3px solid; padding-left: 1em"><div><strong>'
         f"{_escaped(score_line(title, verdicts, of))}</strong></div>{remark}<ul>{items}</ul></div>"
     )
+
+
+def said_once(asked: Iterable[tuple[str, Sequence[Verdict]]]) -> Iterator[tuple[Verdict, ...]]:
+    """The verdicts of each question, which comes with its title. Why a check fails is said at the first that fails so,
+    and the others refer to that one: with a wrong id, every check of a recording fails for the same reason."""
+    first: dict[tuple[str, str], str] = {}  # the question in which a reason is said
+    for title, verdicts in asked:
+        yield tuple(_said_or_referred(verdict, title, first) for verdict in verdicts)
+
+
+def _said_or_referred(verdict: Verdict, title: str, first: dict[tuple[str, str], str]) -> Verdict:
+    reason = (verdict.found, verdict.help)
+    if verdict.outcome != "failed":
+        return verdict
+    there = first.get(reason)
+    first.setdefault(reason, title)
+    same = "the same reason as above" if there == title else f"the same reason as at “{there}”"
+    return verdict if there is None or len(same) >= len("".join(reason)) else replace(verdict, found=same, help="")
 
 
 def as_lines(*lines: str) -> str:
@@ -102,7 +121,9 @@ def summary(found: Readiness) -> str:
 
 def _parts(found: Readiness) -> Iterator[tuple[str, list[list[str]]]]:
     """Each heading with its entries; an entry is a line, and lines below it."""
-    by_state = {state: [one for one in found.asked if one.state == state] for state in STATES}
+    said = said_once((one.title, one.verdicts) for one in found.asked)
+    asked = [replace(one, verdicts=verdicts) for one, verdicts in zip(found.asked, said, strict=True)]
+    by_state = {state: [one for one in asked if one.state == state] for state in STATES}
     there = [["✓ " + one_line(file.name)] for file in found.files if file.state == "there"]
     done = [[f"✓ {_text_line(text)}: written, and read by a person"] for text in found.texts if text.written]
     for title, entries in (
@@ -134,12 +155,24 @@ def _missing(found: Readiness, asked: Sequence[Asked]) -> Iterator[list[str]]:
 
 def _wrong(found: Readiness, asked: Sequence[Asked]) -> Iterator[list[str]]:
     yield from (_lost("✗", one) for one in asked)
+    yield from ([line] for line in _wrong_files(found))
     for file in found.files:
-        if file.state == "wrong":
-            yield [f"✗ {one_line(file.name)} is not the file that is asked for: {one_line(file.found)}"]
         if file.state == "stale":
             yield [f"✗ {one_line(file.name)} is not in step with the notebook: {one_line(file.found)}"]
     yield from ([f"✗ {one_line(remark)}"] for remark in (*found.stopped, *found.remarks))
+
+
+def _wrong_files(found: Readiness) -> Iterator[str]:
+    """A line for each reason, which a question may have given already."""
+    given = {verdict.found: one.title for one in reversed(found.asked) for verdict in one.verdicts}
+    named: dict[str, list[str]] = {}
+    for file in found.files:
+        if file.state == "wrong":
+            named.setdefault(file.found, []).append(file.name)
+    for reason, names in named.items():
+        are = "is not the file that is" if len(names) == 1 else "are not the files that are"
+        why = f"the same reason as at “{given[reason]}”" if reason in given else reason
+        yield f"✗ {one_line(', '.join(names))} {are} asked for: {one_line(why)}"
 
 
 def _line(asked: Asked) -> str:

@@ -105,6 +105,35 @@ def test_can_verdicts_be_read_without_colour_and_without_style():
         assert "Traceback" not in text
 
 
+OTHERS = "this is another student's run: it was trained with another seed"
+
+
+def failed(found=OTHERS, help="Type your id.", outcome="failed"):
+    return Verdict("x", outcome, 0, 1, "It is yours.", found=found, help=help)
+
+
+def said(*asked):
+    return [[(one.found, one.help) for one in verdicts] for verdicts in showing.said_once(asked)]
+
+
+def test_is_a_reason_said_once_and_then_referred_to():
+    whole, above, at = (OTHERS, "Type your id."), ("the same reason as above", ""), ("the same reason as at “Loop”", "")
+    asked = [("Loop", [failed(), failed()]), ("Both", [failed(), failed(found="it ends early")]), ("Last", [failed()])]
+    assert said(*asked) == [[whole, above], [at, ("it ends early", "Type your id.")], [at]]
+
+
+@pytest.mark.parametrize("one", [
+    failed(help="Run the training cell again and hand in what it saves."), failed(outcome="broken"),
+    failed(outcome="skipped"), failed(outcome="unexecuted"), failed(outcome="passed"),
+])  # fmt: skip
+def test_is_what_another_check_did_not_say_said_as_it_is(one):
+    assert said(("Loop", [failed()]), ("Both", [one])) == [[(OTHERS, "Type your id.")], [(one.found, one.help)]]
+
+
+def test_is_a_short_reason_said_again():
+    assert said(("Loop", [failed("it is 3", "")]), ("Both", [failed("it is 3", "")])) == [[("it is 3", "")]] * 2
+
+
 def test_is_everything_a_student_wrote_escaped():
     evil = Verdict("x", "failed", 0, 1, "It holds.", found="<script>alert(1)</script>\x1b[31m\u202e\nred", help="<b>")
     page, text = showing.as_html("<i>T</i>", [evil], 1, note="<u>"), showing.as_text("T", [evil], 1)

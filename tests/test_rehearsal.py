@@ -406,6 +406,20 @@ def test_needs_no_answer_of_a_lab_its_grade_id(source):
     assert not any(cell in name for cell, name in named.items() if "_" in cell)
 
 
+def test_are_files_named_together_that_are_wrong_for_one_reason():
+    def state(title, *files):
+        verdict = Verdict("x", "failed", 0, 1, "It is yours.", found="this is another student's run")
+        asked = readiness.Asked(title, 1, (verdict,), 0)
+        found = tuple(readiness.HandedIn(name, "wrong", why) for name, why in files)
+        return readiness.Readiness("toy", "ada", (asked,), (), found, (), (), "a notebook")
+
+    ours, others = "this is another student's run", "it cannot be read"
+    text = showing.readiness_text(state("Loop", ("a.safetensors", ours), ("b.safetensors", others), ("c", ours)))
+    assert text.count(ours) == 1
+    assert "a.safetensors, c are not the files that are asked for: the same reason as at “Loop”" in text
+    assert "b.safetensors is not the file that is asked for: it cannot be read" in text
+
+
 def test_are_names_shown_with_their_points(course):
     found = mending.normal(toy_lab.released(course))
     assert [showing._text_line(text) for text in readiness.texts(found)] == ["A toy (2 points)"]

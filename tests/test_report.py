@@ -314,6 +314,17 @@ def test_does_a_mean_stand_beside_its_bar(tmp_path):
     assert re.search(rf"\.{cell} {{[^}}]*white-space: nowrap", text)
 
 
+def test_is_a_reason_that_every_check_has_said_once_in_a_line(tmp_path):
+    said = "this is another student's run: it was trained with another seed than yours"
+    failed = replace(result("ada", 0.0, found=said).questions["test_recordings"], title="Both trainings")
+    asked = {name: replace(failed, name=name) for name in ("recordings", "final_loss", "growth")}
+    page = text_of(course_of(tmp_path, replace(result("ada"), questions=asked)))
+    text = Page(page.partition('id="students"')[2]).text
+    assert text.count(said) == 1
+    assert text.count("look there") == 1
+    assert text.count("the same reason as above") == 2
+
+
 def under_other_points(student):
     return replace(result(student), questions={"test_recordings": question("recordings", 6.0, 6.0)})
 

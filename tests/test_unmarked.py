@@ -11,10 +11,12 @@ import toy_lab
 from nbgrader.api import Gradebook
 from toy_lab import hand_in, solved
 
-from autograder import gradebook, grading
+from autograder import gradebook, grading, unmarked
+from autograder.checks import Question
 from autograder.course import assignments_home
 
-ESSAY = r"Written response</a> \(Score: (.*?)\)"
+# the toy's answer in words is called by the heading above it
+ESSAY = r">A toy</a> \(Score: (.*?)\)"
 HEADING = r"<h4>toy \(Score: (.*)\)</h4>"
 OPEN = "not final, {} still to be marked"
 
@@ -81,7 +83,31 @@ def test_is_an_answer_that_was_never_written_marked(course):
 def test_does_a_check_that_needs_a_person_count_beside_them(course):
     given(course, "test_build", needs_manual_grade=True)
     assert shown(course)[0] == "5.0 so far / 8.0; " + OPEN.format("2 answers are")
-    assert "Test cell</a> (Score: 2.0 so far / 2.0)" in gradebook.feedback(course, "toy", "ada").read_text("utf-8")
+    assert "A network</a> (Score: 2.0 so far / 2.0)" in gradebook.feedback(course, "toy", "ada").read_text("utf-8")
+
+
+def test_is_each_answer_called_by_its_name(course):
+    page = gradebook.feedback(course, "toy", "ada").read_text("utf-8")
+    assert re.findall(r"<li><a href=.*?>(.*?)</a> \(Score", page) == ["Twice", "A network", "A number", "A toy"]
+    assert re.findall(r"nbgrader-label.>(.*?)</span>", page).count("Student's answer") == 4
+    assert not re.search("Test cell|Grade cell|Written response", page)
+
+
+def test_keeps_a_page_nbgraders_words_for_what_has_no_name(course, monkeypatch):
+    (course / "release/toy/toy.ipynb").unlink()
+    monkeypatch.setattr(unmarked.questionnaire, "assignments", list)
+    page = gradebook.feedback(course, "toy", "ada").read_text("utf-8")
+    names = re.findall(r"<li><a href=.*?>(.*?)</a> \(Score", page)
+    assert names == ["Test cell", "Test cell", "Test cell", "Written response"]
+    assert "Grade cell: <code>test_double</code>" in page
+
+
+def test_is_a_name_only_text(course, monkeypatch):
+    named = Question("double", "<script>x</script>", toy_lab.QUESTIONS["double"].checks)
+    monkeypatch.setitem(toy_lab.QUESTIONS, "double", named)
+    page = gradebook.feedback(course, "toy", "ada").read_text("utf-8")
+    assert "<script>x" not in page
+    assert page.count("&lt;script&gt;x&lt;/script&gt;") == 2
 
 
 def test_does_the_gradebook_stay_as_it_is(course):

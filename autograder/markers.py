@@ -34,6 +34,7 @@ from autograder.results import Outputs, Result
 from autograder.workers import Nursery, open_workers
 
 PATIENCE = 10.0  # seconds that an idle marker may take to end
+OPENING = 0.1  # seconds to wait for a warm parent that loads torch still: no student is in it, and it ends with us
 STOPPED = "the grading was stopped"
 
 Marked = tuple[Result, Outputs, bool]  # the last one: was it there already?
@@ -89,11 +90,15 @@ class Warm:
             self._nursery = self._nursery or open_workers()
             return self._nursery
 
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._nursery is not None:
-                self._nursery.close()
+    def close(self, patience: float = -1) -> None:
+        """End it. While it is being opened, wait for `patience` seconds, by default to the end of that."""
+        self._closed = True
+        if self._lock.acquire(timeout=patience):
+            try:
+                if self._nursery is not None:
+                    self._nursery.close()
+            finally:
+                self._lock.release()
 
 
 class Here:
@@ -247,7 +252,7 @@ def _end_with(grading: int, warm: Warm) -> None:
     poll = select.poll()
     poll.register(grading, 0)  # hanging up is told without being asked for
     poll.poll()
-    warm.close()
+    warm.close(OPENING)
     os._exit(1)
 
 

@@ -5,12 +5,13 @@ import signal
 import threading
 import time
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import toy_lab
 from toy_lab import hand_in, solved
 
-from autograder import gradebook, grading, marking, results
+from autograder import gradebook, grading, markers, marking, results
 from autograder.gradebook import GradebookError
 from autograder.markers import Apart, MarkerError, open_markers
 
@@ -53,6 +54,30 @@ def test_are_the_results_those_of_one_process(course):
     told = [(one.student, one.status, one.score) for one in alone]
     assert told == [("ada", "graded", 6), ("bob", "graded", 5), ("cora", "refused", 0)]
     assert [(one.student, one.status, one.score) for one in together] == told
+
+
+def test_does_an_interrupt_not_wait_for_what_is_being_opened(monkeypatch):
+    begun, opened = threading.Event(), threading.Event()
+
+    def slow():
+        begun.set()
+        opened.wait(60)
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr(markers, "open_workers", slow)
+    warm = markers.Warm()
+    opening = threading.Thread(target=warm, daemon=True)
+    closing = threading.Thread(target=warm.close, args=(markers.OPENING,), daemon=True)
+    opening.start()
+    assert begun.wait(60)
+    closing.start()
+    closing.join(30)
+    assert not closing.is_alive()
+    assert opening.is_alive()
+    opened.set()
+    opening.join(60)
+    with pytest.raises(MarkerError, match="stopped"):
+        warm()
 
 
 @pytest.mark.slow

@@ -123,18 +123,20 @@ class GradeFromEvidence(NbGraderPreprocessor):  # type: ignore[misc]
 
 class SaveEvidenceGrades(SaveAutoGrades):  # type: ignore[misc]
     """nbgrader's own step, but for the flag for a person: it is set where a check broke or a submission could not be
-    graded, and stays what it was where a person marked the very answer that was graded."""
+    graded, and stays what it was where a person marked the very answer that was graded, or gave other points than the
+    checks for the same code and the same points of theirs."""
 
     def preprocess(self, nb: Any, resources: Any) -> tuple[Any, Any]:
         self.person = resources.get("autograder_person", set())
-        self.before: dict[str, str] = {}
+        self.before, self.now = dict[str, str](), dict[str, str]()
+        self.code = "\0".join(cell.source for cell in nb.cells if cell.cell_type == "code" and not is_grade(cell))
         if not _has_questions(resources):
             return self._saved(nb, resources)
         which = (Path(self.parent.parent.coursedir.root), *_which(resources))
         self.before = results.load_answers(*which)
         found = self._saved(nb, resources)
         # only once the flags are in the gradebook: who is stopped before it marks an answer twice, and misses none
-        results.save_answers(*which, {_grade_id(cell): _digest(cell) for cell in nb.cells if _by_hand(cell)})
+        results.save_answers(*which, self.now)
         return found
 
     def _saved(self, nb: Any, resources: Any) -> tuple[Any, Any]:
@@ -146,9 +148,10 @@ class SaveEvidenceGrades(SaveAutoGrades):  # type: ignore[misc]
         grade = self.gradebook.find_grade(name, self.notebook_id, self.assignment_id, self.student_id)
         waited = grade.needs_manual_grade
         super()._add_score(cell, resources)
+        self.now[name] = _digest(cell.source if _by_hand(cell) else f"{grade.auto_score} {self.code}")
         if name in self.person:
             grade.needs_manual_grade = True
-        elif grade.manual_score is not None and _by_hand(cell) and self.before.get(name) == _digest(cell):
+        elif grade.manual_score is not None and self.before.get(name) == self.now[name]:
             grade.needs_manual_grade = waited
         self.gradebook.db.commit()
 
@@ -181,8 +184,8 @@ def _by_hand(cell: Any) -> bool:
     return bool(is_grade(cell) and is_solution(cell))
 
 
-def _digest(cell: Any) -> str:
-    return hashlib.sha256(cell.source.encode(errors="surrogatepass")).hexdigest()
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def _has_questions(resources: Any) -> bool:

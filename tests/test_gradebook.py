@@ -10,7 +10,7 @@ import toy_lab
 from nbgrader.api import Gradebook
 from toy_lab import hand_in, solved
 
-from autograder import gradebook, grading, results, scratch
+from autograder import gradebook, grading, journal, results, scratch
 from autograder.gradebook import GradebookError, UnusableError
 from autograder.marking import GradingError
 
@@ -145,10 +145,28 @@ def test_does_an_answer_wait_again_where_nobody_knows_what_was_marked(course):
     assert gradebook.scores(course, "toy")[0].cells["words"].needs_person
 
 
-def mark(course, student, points):
-    """What formgrader does when a person gives points for the answer in words."""
+@pytest.mark.parametrize(("number", "value", "waits"), [("42", 42, False), ("6 * 7", 42, True), ("42", 41, True)])
+def test_do_points_in_place_of_the_checks_wait_again_only_with_other_code_or_points(course, number, value, waits):
+    answer(course, "42", 42)
+    grade(course)
+    mark(course, "ada", 0.5, "test_number")
+    answer(course, number, value)
+    for _ in range(2):
+        grade(course)
+        ada, _ = (one.cells["test_number"] for one in gradebook.scores(course, "toy"))
+        assert (ada.auto, ada.manual, ada.needs_person) == (float(value == 42), 0.5, waits)
+
+
+def answer(course, number, value):
+    """Ada's notebook and what its variable was noted to be."""
+    folder = hand_in(course, "ada", solved(course, number=f"number = {number}"))
+    journal.note(folder, {"number": {"value": value}})
+
+
+def mark(course, student, points, name="words"):
+    """What formgrader does when a person gives points for an answer."""
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
-        found = book.find_grade("words", "toy", "toy", student)
+        found = book.find_grade(name, "toy", "toy", student)
         found.manual_score, found.needs_manual_grade = points, False
         book.db.commit()
 

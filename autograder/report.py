@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 LONGEST = 600  # characters of one text; a student's may have millions
 BINS = 10  # columns of the score distribution at most
+MOST_CHANGED = 10  # marks in a sentence
 LOST = ("failed", "broken")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 WORDS = {"graded": ("✓", "graded"), "refused": ("✗", "cannot be graded"), "person": ("!", "needs a person")}
@@ -161,7 +162,23 @@ def warning(course: Path, assignment: str) -> str:
     found = _results(course.absolute(), assignment)
     number = outdated(assignment, found)
     words = f"{number} of {len(found)} were graded under other points: run `autograder grade {assignment}`"
-    return words if number else ""
+    return "\n".join(filter(None, (words if number else "", changed_by_hand(course, assignment))))
+
+
+def changed_by_hand(course: Path, assignment: str) -> str:
+    """Whose points of the checks a person changed in the gradebook; empty where nobody's, or without a gradebook."""
+    from autograder import gradebook
+
+    try:
+        scores = gradebook.scores(course, assignment)
+    except gradebook.GradebookError:
+        return ""
+    found = [f"{short(one.student)} {name.removeprefix('test_')}" for one in scores for name, cell in one.cells.items()
+             if cell.kind == "test" and cell.manual not in (None, cell.auto)]  # fmt: skip
+    more = f" and {len(found) - MOST_CHANGED} more" if len(found) > MOST_CHANGED else ""
+    words = (f"points that were changed by hand stand here as the checks gave them ({', '.join(found[:MOST_CHANGED])}"
+             f"{more}): `nbgrader export` has those that count")  # fmt: skip
+    return words if found else ""
 
 
 def outdated(assignment: str, found: Sequence[Result]) -> int:

@@ -347,6 +347,22 @@ def test_are_those_named_who_were_graded_under_other_points_than_now(tmp_path, m
     assert "2 or 6" in page
 
 
+def test_are_points_named_that_a_person_changed(tmp_path, monkeypatch):
+    def scores(course, assignment):
+        def cells(manual):
+            return {"test_recordings": CellScore("test", 0.5, 2, 2.0, manual, False),
+                    "figures": CellScore("essay", 1, 4, None, 1.0, False)}  # fmt: skip
+
+        return [StudentScore(name, 1.5, 6, 0, cells(manual)) for name, manual in given.items()]
+
+    monkeypatch.setattr(gradebook, "scores", scores)
+    course_of(tmp_path, result("ada"))
+    given = {"ada": 0.5, "bela": 2.0, "chidi": None}
+    assert "(ada recordings): `nbgrader export` has those that count" in report.warning(tmp_path, LAB)
+    given = {"bela": 2.0, "chidi": None}
+    assert report.warning(tmp_path, LAB) == ""
+
+
 def test_are_most_right_where_nobody_knows_the_questions():
     found = [result("ada"), result("bela"), under_other_points("chidi")]
     assert report.outdated("another lab", found) == 1

@@ -224,6 +224,10 @@ def _quiet(recording: Recording, checkpoint: int, steps: int, e: Experiment, tur
     count = len(TWINS)
     twins = replay(recording, [checkpoint] * count, steps, e, turned=[turned] * count, shake=TWINS)
     off = _in_scales(twins, {name: replayed(twins, name)[:1] for name in OF_ITERATIONS})
+    # what they are moved by after a step stands in its norm: beside the step of a network that stands still, it is all
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = float(np.finfo(e.dtype).eps) / 2 * (twins.weight_norm + twins.update_norm)
+        off["update_norm"] = np.maximum(0, off["update_norm"] - moved / (_scales(twins)["update_norm"] + _TINY))
     stormy = np.logical_or((worst(off) > STORMY).any(axis=0), ~(twins.loss <= LOUD).all(axis=0))
     return len(stormy) if not stormy.any() else max(0, int(stormy.argmax()) - AHEAD)
 

@@ -362,6 +362,19 @@ def test_nobody_hides_behind_a_value_on_a_kink(runs, ada) -> None:
     assert [finding.iteration for finding in found] == [FIRST * LENGTH + 2]
 
 
+@pytest.mark.parametrize("rate", [1e-9, 1e-5])
+def test_nobody_hides_in_a_network_that_hardly_moves(ada, rate: float) -> None:
+    """Beside a step so short, half a rounding of the weights is large, and yet leads nowhere."""
+    e = ada["relu"].replace(epochs=2, optimizer="sgd", learning_rate=rate)
+    r = trained(e)
+    assert (r.update_norm < 1e-5 * r.weight_norm).all()
+    examine(r, e, stretches=ALL)
+    loss = r.loss.copy()
+    loss[LENGTH + 17] *= 1.01
+    with pytest.raises(Failed, match="the loss at iteration 58 is recorded as"):
+        examine(replace(r, loss=loss), e, stretches=ALL)
+
+
 @pytest.fixture(scope="module")
 def other(ada) -> Recording:
     """Another run of the same network: bela's."""

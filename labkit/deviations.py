@@ -424,8 +424,9 @@ def worst(off: Mapping[str, Floats]) -> Floats:
 
 
 _Found = TypeVar("_Found", Replay, Probes)
-# from checkpoints, each with its turned kinks, so many iterations; one of them as it was found before
-_Again = Callable[[Sequence[int], Sequence[Sequence[Kink]], int, _Found | None], _Found]
+# from checkpoints, each with its turned kinks, so many iterations; one of them as it was found before; are its kinks
+# asked for?
+_Again = Callable[[Sequence[int], Sequence[Sequence[Kink]], int, _Found | None, bool], _Found]
 _Off = Callable[[Sequence[int], _Found], Floats]  # (K, N) deviations of what was found from these checkpoints
 
 
@@ -441,8 +442,10 @@ def follow(
     """A replay on those sides of its kinks that the recording took, where it deviates by more than `asked`; see
     `labkit.replay.replay`. Unless `far`, only kinks that are near are tried."""
 
-    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]], rows: int, before: Replay | None) -> Replay:
-        return replay(recording, chosen, rows, e, dtype, turned, before=before)
+    def again(
+        chosen: Sequence[int], turned: Sequence[Sequence[Kink]], rows: int, before: Replay | None, listed: bool
+    ) -> Replay:
+        return replay(recording, chosen, rows, e, dtype, turned, before=before, listed=listed)
 
     def off(_: Sequence[int], found: Replay) -> Floats:
         return compare(recording, found).suspicion()
@@ -483,7 +486,7 @@ def calm_probe(recording: Recording, checkpoint: int, e: Experiment) -> bool:
 def follow_probes(recording: Recording, checkpoints: Sequence[int], e: Experiment) -> Probes:
     """What the probe batch shows, on those sides of its kinks that the recording took; see `labkit.replay.probe`."""
 
-    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]], _: int, __: Probes | None) -> Probes:
+    def again(chosen: Sequence[int], turned: Sequence[Sequence[Kink]], *_: object) -> Probes:
         return probe(recording, chosen, e, turned)
 
     def off(chosen: Sequence[int], found: Probes) -> Floats:
@@ -497,7 +500,7 @@ def _on_its_sides(
     checkpoints: Sequence[int], again: _Again[_Found], off: _Off[_Found], rows: int, asked: float, far: bool = True
 ) -> _Found:
     """What `again` gives, those that deviate by more than `asked` with their kinks on the recording's sides."""
-    found = again(checkpoints, (), rows, None)
+    found = again(checkpoints, (), rows, None, True)
     deviations = off(checkpoints, found)
     alone = found if len(checkpoints) == 1 else None
     for k in np.flatnonzero((deviations > asked).any(axis=1)).tolist():
@@ -520,10 +523,12 @@ class _Stretch(Generic[_Found]):
     off: _Off[_Found]
     rows: int
 
-    def on(self, sides: Sequence[Sequence[Kink]], rows: int, before: _Found | None) -> tuple[_Found, Floats]:
+    def on(
+        self, sides: Sequence[Sequence[Kink]], rows: int, before: _Found | None, listed: bool
+    ) -> tuple[_Found, Floats]:
         """It on each of these sides, and how far it is off there."""
         checkpoints = [self.checkpoint] * len(sides)
-        found = self.again(checkpoints, sides, rows, before)
+        found = self.again(checkpoints, sides, rows, before, listed)
         return found, self.off(checkpoints, found)
 
 
@@ -550,7 +555,7 @@ def _other_sides(
         sides = next((found for found in better if found is not None), None)
         if sides is None:
             break
-        best, (deviations,) = stretch.on([sides], stretch.rows, before)
+        best, (deviations,) = stretch.on([sides], stretch.rows, before, True)
         turned, kinks, before = sides, best.kinks[0], best
     return best
 
@@ -591,7 +596,7 @@ def _better_side(
         # together those of one iteration, from which they start; what comes after `at` does not tell them apart
         some = [one for one in left_over[-AT_A_TIME:] if one[0].row == left_over[-1][0].row]
         del left_over[-len(some) :]
-        _, off = stretch.on([turned + one for one in some], min(at + 1, stretch.rows), before)
+        _, off = stretch.on([turned + one for one in some], min(at + 1, stretch.rows), before, False)
         found += [(-first_suspicious(mine[: at + 1]), mine[at], one) for mine, one in zip(off, some, strict=True)]
         first, left, winner = min(found, key=lambda one: one[:2])
         if first < -at:

@@ -80,6 +80,7 @@ def replay(
     shake: Sequence[float] = (),
     closely: bool = True,
     before: Replay | None = None,
+    listed: bool = True,
 ) -> Replay:
     """Run `steps` iterations from each checkpoint.
 
@@ -89,7 +90,8 @@ def replay(
     moved so after every step, too, by half a rounding of the experiment's own kind of numbers; beside a kink all of
     these take the side of the first. Unless it looks `closely`, it lists no kinks and does not know the images' own
     gradients, so that its scales are smaller. Where all are the one stretch that was replayed `before`, what comes in
-    front of the first kink whose side differs is taken from there. A recording without an experiment, of another
+    front of the first kink whose side differs is taken from there. Nor are kinks listed where that is not asked for:
+    there may be so many that it takes longer than the stretch itself. A recording without an experiment, of another
     network or without the optimiser's moments raises `RecordingError`, and so do stretches whose mini-batches differ in
     size: those cannot go side by side.
     """
@@ -102,10 +104,11 @@ def replay(
         raise RecordingError(f"this recording holds no moments of {e.optimizer.capitalize()}: train it again")
     run = _Stretches(recording, checkpoints, e, dtype, turned)
     run.parameters, run.together, run.closely = _shaken(run.parameters, shake), bool(shake), closely
+    run.listed = closely and listed and not shake
     run.rounded = np.array([float(np.finfo(e.dtype).eps) / 2 if share else 0.0 for share in shake])
     steps = min(steps, e.iterations - int(run.start.max()))
     rows = max(1, BLOCK_BYTES // (2 * run.parameters.nbytes))
-    if closely and len(run.start) == 1:
+    if run.listed and len(run.start) == 1:
         run.every = math.ceil(steps * (run.parameters.nbytes + run.moments.nbytes) / STATE_BYTES)
     blocks = [] if before is None else run.go_on(before, steps)
     # an experiment can explode, and then it does so in the replay, too
@@ -153,7 +156,7 @@ class _Stretches:
         self.together = False  # do all take the side of the first beside a kink?
         self.rounded: Floats = np.zeros(0)  # (K,) the share by which parameters are moved after a step, if they are
         self.kinks: list[list[Kink]] = [[] for _ in chosen]
-        self.closely = True  # see `replay`
+        self.closely = self.listed = True  # see `replay`
         self.propagate = _propagation(e, recording.origin, dtype)
         inputs, self.labels = _data(e)
         self.images = self.propagate.inputs(inputs)
@@ -176,7 +179,8 @@ class _Stretches:
         self.done = last.done
         self.parameters, self.moments = last.parameters.repeat(count, axis=0), last.moments.repeat(count, axis=1)
         self.spread = before.gradient[:, : self.done, :, _SD].max(axis=1).repeat(count, axis=0)
-        self.kinks = [[kink for kink in before.kinks[0] if kink.row < self.done] for _ in range(count)]
+        if self.listed:
+            self.kinks = [[kink for kink in before.kinks[0] if kink.row < self.done] for _ in range(count)]
         if self.every:
             self.states = shared[:-1]  # the last is kept anew
         return [{name: getattr(before, name)[:, : self.done].repeat(count, axis=0) for name in FIGURES}]
@@ -199,7 +203,7 @@ class _Stretches:
                 parameters[row], images, labels, gradients[row], sides, sizes if self.closely else None
             )
             losses[row] = seen.loss
-            for k, kink in kinks_of(seen.before, e, self.done) if self.closely and not self.together else ():
+            for k, kink in kinks_of(seen.before, e, self.done) if self.listed else ():
                 self.kinks[k].append(kink)
             _clip(gradients[row], e, self.origin, factors[row])
             apart[row] = seen.apart * factors[row, ..., None]

@@ -7,7 +7,7 @@ import pytest
 
 from labkit import deviations, initialisations
 from labkit.experiments import Experiment, experiment
-from labkit.propagation import Kink, backpropagate
+from labkit.propagation import Kink, backpropagate, kinks_of
 from labkit.recorder import Recorder
 from labkit.recording import STATISTICS, RecordingError
 from labkit.replay import FIGURES, _Stretches, has_network_of, probe, replay, start_of
@@ -235,6 +235,19 @@ def test_a_swell_before_it_does_not_hide_the_other_side(short, monkeypatch) -> N
     followed = deviations.compare(swollen, deviations.follow(swollen, [0], 3, short)).suspicion()[0]
     assert followed[0] == pytest.approx(0.5, rel=0.05)
     assert followed[kink.row : 3].max() < deviations.SUSPICIOUS
+
+
+def test_what_is_tried_lists_no_kinks_of_its_own(short, monkeypatch) -> None:
+    """There may be thousands at every iteration, and listing them takes longer than the training itself."""
+    recording, again, _ = kinked(short, monkeypatch)
+    assert len({kink.row for kink in again.kinks[0]}) > 1
+    monkeypatch.setattr("labkit.replay.kinks_of", lambda *given: listed.append(given[-1]) or kinks_of(*given))
+    listed: list[int] = []
+    loss = recording.loss.copy()
+    loss[2] *= 2
+    followed = deviations.follow(replace(recording, loss=loss), [0], 3, short)
+    assert listed == [0, 1, 2]
+    assert followed.kinks == again.kinks
 
 
 def test_what_is_tried_on_its_other_side() -> None:

@@ -330,6 +330,11 @@ def weights_as_gradients(run):
     return replace(run, gradient=gradient)
 
 
+def without_hidden(run):
+    """As of a network that has no activations: nothing hidden is compared then."""
+    return replace(run, origin=replace(run.origin, activations=()), hidden=run.hidden[:, :0])
+
+
 @pytest.mark.parametrize(("name", "loses", "forged", "words"), [
     ("activation_runs", {"sigmoid_recorded"}, {"sigmoid": zeroed}, "exactly 0"),
     ("activation_runs", {"relu_recorded"}, {"relu": shuffled}, "order"),
@@ -339,6 +344,7 @@ def weights_as_gradients(run):
     ("ratios", {"ratios_of_runs", "ratios_of_records", "early_shares"}, {"sigmoid": sign_flipped}, "flipped"),
     ("flat_units", {"flat_at_end", "dead_at_end"},
      {"relu": lambda r: replace(r, hidden=r.hidden * 0)}, "replay"),
+    ("flat_units", {"flat_at_end", "dead_at_end"}, {"relu": without_hidden}, "0 hidden activations, the network has 5"),
     ("events", {"event_ratio", "event_negative"}, {"leaky_relu": zeroed}, "exactly 0"),
     ("tutorial_log", {"largest_values"}, {"leaky_relu": scaled}, "scaled"),
     ("plain_runs", {"relu_sgd_recorded"}, {"relu_sgd": zeroed}, "exactly 0"),

@@ -16,6 +16,7 @@ from autograder.questions.shared import (
     Floats,
     alike,
     close,
+    hidden_of,
     honest_run,
     keyed,
     near,
@@ -328,7 +329,7 @@ def flat_at_end(evidence: Evidence) -> None:
     found = keyed(evidence.value("flat_share"), "flat_share", ACTIVATIONS)
     help = "flat_and_dead of each of the five arrays of hidden_after_training(...), on the first 250 images."
     for name in ACTIVATIONS:
-        expected = run_of(evidence, name).hidden_statistic("saturated")[-1].astype(np.float64)
+        expected = hidden_of(run_of(evidence, name), "saturated", len(WIDTHS) - 2)[-1].astype(np.float64)
         given = numbers(found[name], f"flat_share[{name!r}]", expected.shape)
         # a hundredth: room for rounding to two digits
         if not (np.abs(given - expected) <= 1e-2).all():
@@ -341,7 +342,7 @@ def dead_at_end(evidence: Evidence) -> None:
     """dead_units has how many of each network's 50 hidden units are dead after training."""
     found = keyed(evidence.value("dead_units"), "dead_units", ACTIVATIONS)
     for name in ACTIVATIONS:
-        shares = run_of(evidence, name).hidden_statistic("dead")[-1].astype(np.float64)
+        shares = hidden_of(run_of(evidence, name), "dead", len(WIDTHS) - 2)[-1].astype(np.float64)
         given = numbers(found[name], f"dead_units[{name!r}]", ())
         if not abs(given - WIDTHS[1] * shares.sum()) <= 0.1:
             raise Failed(

@@ -136,6 +136,17 @@ def honest_run(evidence: Evidence, name: str, asked: Mapping[str, Asked]) -> Rec
     return recording
 
 
+def hidden_of(recording: Recording, statistic: str, layers: int) -> NDArray[Any]:
+    """(E+1, layers) one statistic of the hidden activations; a recording of other activations raises."""
+    found = recording.hidden_statistic(statistic)
+    if found.shape[1] != layers:
+        raise Failed(
+            f"it has figures of {found.shape[1]} hidden activations, the network has {layers}",
+            "Train it as the assignment has it: each activation is a module of its own.",
+        )
+    return found
+
+
 def all_finite(recording: Recording, help: str = "") -> None:
     """Raise unless its loss and its gradients are numbers to the end.
 

@@ -15,6 +15,7 @@ from autograder.questions.shared import (
     Floats,
     all_finite,
     close,
+    hidden_of,
     honest_run,
     keyed,
     kind_of,
@@ -566,7 +567,7 @@ def error_factor(evidence: Evidence) -> None:
 def hidden_factor(evidence: Evidence) -> None:
     """hidden_factor is mean |h3| after the last epoch divided by that before the first."""
     help = 'h3 is the last hidden layer: the last column of relu.hidden_statistic("abs_mean").'
-    _factor(evidence, "hidden_factor", lambda r: r.hidden_statistic("abs_mean")[:, -1], help)
+    _factor(evidence, "hidden_factor", lambda r: hidden_of(r, "abs_mean", len(WIDTHS) - 2)[:, -1], help)
 
 
 QUESTIONS = dict(

@@ -24,7 +24,7 @@ from labkit.experiments import Experiment
 from labkit.histogram import BINS
 from labkit.propagation import Floats
 from labkit.recording import STATISTICS, Recording, checkpoint_iterations
-from labkit.replay import Replay, has_network_of, moments_of, probe, replay, start_of
+from labkit.replay import Replay, has_network_of, matrices_of, moments_of, probe, replay, start_of
 
 # What float32 cannot hold, or not the square of, may still be a number in the replay's float64; then it is beyond this.
 _HUGE = 1e30
@@ -33,7 +33,9 @@ ROUNDING = 1e-4
 # A start is drawn in float64 and rounded once to the run's own kind of numbers, by half an eps of each weight; what
 # libraries differ by beforehand is 1e-13 of the largest (see labkit.initialisations).
 START_ROUNDINGS, START_DRAWN = 5, 1e-12
-FEWEST_BINS = 10  # of a histogram; two tell no more than what share is below the middle
+# Of a histogram: two tell no more than what share is below the middle, and a million take gigabytes to compare.
+FEWEST_BINS, MOST_BINS = 10, 1000
+LEAST_REACH = 2.0**-40  # of common bins, see labkit.tape
 MOST_SAID = 80  # characters of what a file says of itself
 
 _MEAN, _SIZE, _SD, _NORM, _MAX, _ZEROS, _NONFINITE = range(len(STATISTICS))
@@ -101,6 +103,8 @@ def _consistent(recording: Recording, expected: Experiment, open_fields: tuple[s
     checkpoints_agree(recording, rows)
     replays(recording, experiment, rows)
     probes_agree(recording, experiment, rows)
+    if rows == recording.iterations:
+        bins_reach(recording)
     identities.holds(recording, experiment, rows)
     return experiment, rows
 
@@ -161,6 +165,11 @@ def has_its_network(recording: Recording, experiment: Experiment) -> None:
             f"its histograms have {min(bins)} bins, too few to tell one training from another",
             f"Leave the Recorder's bins at {BINS}, and train it again.",
         )
+    if not max(bins) <= MOST_BINS:
+        raise Failed(
+            f"its histograms have {max(bins):,} bins, a grader compares {MOST_BINS:,}",
+            f"Leave the Recorder's bins at {BINS}, and train it again.",
+        )
     if recording.origin.moments != moments_of(experiment):
         raise Failed(
             f"it was not trained with {experiment.optimizer.capitalize()}: its checkpoints hold other moments",
@@ -171,7 +180,8 @@ def has_its_network(recording: Recording, experiment: Experiment) -> None:
 def ran_to_its_end(recording: Recording, experiment: Experiment) -> None:
     if recording.complete and recording.iterations == experiment.iterations and recording.epochs == experiment.epochs:
         return
-    if "not finite" in recording.origin.stopped and not np.isfinite(recording.loss).all():
+    broke_down = "not finite" in recording.origin.stopped and not np.isfinite(recording.loss).all()
+    if broke_down and recording.iterations <= experiment.iterations:
         return
     raise Failed(
         f"it has {counted(recording.iterations, 'iteration')} in {counted(recording.epochs, 'epoch')}, "
@@ -278,6 +288,27 @@ def checkpoints_agree(recording: Recording, rows: int) -> None:
         room = recording.update_norm[-1] * (1 + ROUNDING) + last * ROUNDING
         if not (np.abs(last - recording.weight_norm[-1]) <= room).all():
             raise Failed("its last checkpoint does not follow from its last iteration", _ADVICE)
+
+
+def bins_reach(recording: Recording) -> None:
+    """Common bins reach to the power of two above the largest value: on wider ones rounding decides about all."""
+    ends = np.isin(recording.checkpoint_iteration, [0, *recording.epoch_end])
+    parts = matrices_of(recording.checkpoint_parameters[ends], recording.origin)
+    weights = np.array([np.abs(w).max() for w, _ in parts], dtype=np.float64)
+    gradients = recording.probe_gradient[:, :, _MAX].astype(np.float64).max(axis=0)
+    for what, reach, largest in (
+        ("weights", recording.weight_range, weights),
+        ("probe's gradient", recording.probe_range, gradients),
+    ):
+        # values that are not finite at a run's end say nothing of those beside them
+        most = np.maximum(2 * (1 + ROUNDING) * np.where(np.isfinite(largest), largest, np.inf), LEAST_REACH)
+        wide = np.isfinite(reach) & (reach > most)
+        if wide.any():
+            raise Failed(
+                f"the histogram of the {what} of {recording.layers[int(wide.argmax())]} reaches further than its "
+                "values do",
+                _ADVICE,
+            )
 
 
 def probes_agree(recording: Recording, experiment: Experiment, rows: int) -> None:

@@ -359,9 +359,14 @@ def of_probes(recording: Recording, again: Probes, checkpoints: Sequence[int]) -
             **{f"hidden_{name}": off[..., column] for column, name in enumerate(HIDDEN_STATISTICS)},
             **_probe_gradient(recording.probe_gradient[rows].astype(np.float64), again),
             **_probe_weights(recording, rows, checkpoints),
-            "through_time": _share_off(recording.through_time[rows], again.through_time),
+            "through_time": _through_time(recording.through_time[rows], again.through_time),
             "probe_counts": _common(recording.probe_counts[rows], recording.probe_range, again.gradients),
         }
+
+
+def _through_time(found: Floats, true: Floats) -> Floats:
+    """(C, T); of other time steps than the experiment's without bound."""
+    return _share_off(found, true) if found.shape == true.shape else np.full((len(true), 1), np.inf)
 
 
 def probe_rows(recording: Recording, checkpoints: Sequence[int]) -> NDArray[np.int64]:

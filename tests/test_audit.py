@@ -375,6 +375,43 @@ def test_nobody_hides_in_a_network_that_hardly_moves(ada, rate: float) -> None:
         examine(replace(r, loss=loss), e, stretches=ALL)
 
 
+def test_no_run_goes_on_behind_the_end_of_its_experiment(ada) -> None:
+    """What would stand there has no mini-batches with which to compare it."""
+    e = ada["relu"].replace(epochs=2)
+    r = trained(e.replace(epochs=3))
+    loss = r.loss.copy()
+    loss[-LENGTH // 2 :] = np.nan
+    origin = replace(r.origin, experiment=e, stopped="the loss is not finite since epoch 3")
+    with pytest.raises(Failed, match="it has 120 iterations in 3 epochs, the assignment needs 80 in 2"):
+        examine(replace(r, loss=loss, origin=origin), e, stretches=ALL)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_network_without_time_has_no_gradients_through_it(runs, ada, steps: int) -> None:
+    r = runs["relu"]
+    with pytest.raises(Failed, match="carried through time after epoch 0"):
+        examine(replace(r, through_time=np.ones((r.epochs + 1, steps), np.float32)), ada["relu"])
+
+
+def test_nobody_hides_a_histogram_on_bins_that_reach_too_far(runs, ada) -> None:
+    """Beside the middle of such bins every value may be on either side of 0."""
+    r = runs["relu"]
+    counts = np.zeros_like(r.weight_counts)
+    half = counts.shape[-1] // 2
+    counts[..., half] = r.weight_counts.sum(axis=-1)
+    forged = replace(r, weight_counts=counts, weight_range=np.full_like(r.weight_range, 1e30))
+    with pytest.raises(Failed, match="histogram of the weights of fc_1 reaches further"):
+        examine(forged, ada["relu"])
+
+
+def test_a_histogram_of_more_bins_than_can_be_compared_is_refused(runs, ada) -> None:
+    r = runs["relu"]
+    wide = {name: np.zeros((*getattr(r, name).shape[:2], 1002), np.int8) for name in ("batch_counts", "probe_counts")}
+    wide["weight_counts"] = wide["probe_counts"]
+    with pytest.raises(Failed, match="its histograms have 1,002 bins, a grader compares 1,000"):
+        examine(replace(r, **wide), ada["relu"])
+
+
 @pytest.fixture(scope="module")
 def other(ada) -> Recording:
     """Another run of the same network: bela's."""

@@ -248,6 +248,7 @@ TWO = asked.dial("ada", "two")
     ("loud_and_clipped", {"loud_explodes", "clipped_is_finite"}, "loud", TWO.replace(gain=4.0), "allows 1 to 3"),
     ("loud_and_clipped", {"clipped_is_finite"}, "clipped", TWO.replace(gain=1.8, clip_norm=1.0), "k included"),
     ("loud_and_clipped", {"clipped_is_finite"}, "clipped", TWO.replace(gain=2.0, clip_norm=2.0), "clip_norm=1.0"),
+    ("clipped_norms", {"largest_norm", "gain_of_clipped"}, "clipped", TWO.replace(gain=2.0), "nothing was clipped"),
     ("remedies", {"loud_is_mended"}, "mended", TWO.replace(gain=2.0, residual=True), "no longer a number"),
     ("remedies", {"loud_is_mended"}, "mended", TWO.replace(gain=1.0), "k stays as it is"),
     ("remedies", {"loud_is_mended"}, "mended", TWO.replace(gain=2.0), "as it was"),
@@ -278,6 +279,14 @@ def test_is_a_falling_loss_behind_an_explosion_no_remedy(solved, fill, words, mo
     monkeypatch.setattr(asked, "run_of", lambda _, name: {**solved[1], "mended": mended}[name])
     with pytest.raises(Failed, match=words):
         asked.loud_is_mended.examine(None)
+
+
+def test_tells_a_run_nothing_of_clipping_behind_its_last_number(solved, monkeypatch):
+    clipped = solved[1]["clipped"]
+    broken = replace(clipped, loss=np.append(clipped.loss[:-1], np.nan).astype(clipped.loss.dtype))
+    monkeypatch.setattr(asked, "run_of", lambda _, name: broken)
+    with pytest.raises(Failed, match="no longer a number"):
+        asked._clipped(None)
 
 
 def test_does_batch_normalisation_mend_it_as_well(solved):

@@ -404,6 +404,15 @@ def clipped_is_finite(evidence: Evidence) -> None:
     all_finite(clipped)
 
 
+def _clipped(evidence: Evidence) -> Recording:
+    """The clipped run; figures of one that was not clipped, or behind its last number, tell nothing of clipping."""
+    recording = run_of(evidence, "clipped")
+    if (recording.clip_factor == 1).all():
+        raise Failed("nothing was clipped", "Train the loud run again with clip_norm=1.0.")
+    all_finite(recording)
+    return recording
+
+
 def matrix_norms(recording: Recording) -> tuple[Floats, Floats]:
     """(I, L) norms of dloss/dW before and after clipping."""
     after = recording.statistic("norm").astype(np.float64)
@@ -421,7 +430,7 @@ def largest_norm(evidence: Evidence) -> None:
     """largest_norm has the largest norm of the clipped run's gradient, before and after the clipping."""
     found = keyed(evidence.value("largest_norm"), "largest_norm", ("before", "after"))
     help = "Of all weight matrices together: the root of the sum of their squared norms, at each iteration."
-    for name, norms in zip(("before", "after"), matrix_norms(run_of(evidence, "clipped")), strict=True):
+    for name, norms in zip(("before", "after"), matrix_norms(_clipped(evidence)), strict=True):
         near(found[name], _largest(norms), f"largest_norm[{name!r}]", help)
 
 
@@ -429,7 +438,7 @@ def largest_norm(evidence: Evidence) -> None:
 def gain_of_clipped(evidence: Evidence) -> None:
     """gain_of_clipped has the mean inner gain of the clipped run's network, at the start and at the end."""
     found = keyed(evidence.value("gain_of_clipped"), "gain_of_clipped", ("start", "end"))
-    recording = run_of(evidence, "clipped")
+    recording = _clipped(evidence)
     e = _changed(recording)
     dataset = data.of_experiment(e)
     for name, index in (("start", 0), ("end", -1)):

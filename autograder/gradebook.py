@@ -193,7 +193,7 @@ def _assignment(gradebook: Any, assignment: str) -> Any:
         known = ", ".join(sorted(one.name for one in gradebook.assignments)) or "none"
         raise GradebookError(
             f"the gradebook has no assignment {assignment} (it has: {known}): release it "
-            f"first with `nbgrader generate_assignment {assignment}`"
+            f"first with `autograder release {assignment}`"
         ) from None
 
 

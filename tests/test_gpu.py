@@ -12,7 +12,7 @@ import pytest
 import test_many
 import torch
 from pretended_gpu import CUDA, Gpu, OnCuda, pretended
-from test_many import assert_same, several
+from test_many import assert_same, count_steps_in_python, several
 from torch import nn
 
 from labkit import Recorder, doctor
@@ -215,14 +215,7 @@ def test_with_or_without_graphs_a_training_leaves_the_gpu_to_the_next(short, mon
 
 def test_a_number_that_is_frozen_in_a_graph_shows(short, monkeypatch) -> None:
     plain = train(short, device="cpu", progress=False)
-    real = Stack.step
-
-    def with_own_number(self, row: int) -> None:
-        self.number = getattr(self, "number", 0) + 1
-        self.steps.fill_(self.number - 1)
-        real(self, row)
-
-    monkeypatch.setattr(Stack, "step", with_own_number)
+    count_steps_in_python(monkeypatch)
     with pretended():
         found = train(short, device="cuda", progress=False)
     assert np.abs(found.loss - plain.loss).max() > 1e-4

@@ -4,6 +4,7 @@ Typst brings a serif for Latin, Greek and Cyrillic, matplotlib brings DejaVu: si
 Other scripts come from the fonts of the machine, and from two packages of Noto fonts where they are installed.
 """
 
+import struct
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -113,4 +114,15 @@ def _characters(path: str) -> frozenset[str]:
     try:
         return frozenset(map(chr, FT2Font(path).get_charmap()))
     except (OSError, RuntimeError, ValueError):
+        return _characters_by_table(path)
+
+
+def _characters_by_table(path: str) -> frozenset[str]:
+    """The same of a font that matplotlib before 3.11 cannot load, such as Noto's collection for East Asia."""
+    from fontTools.ttLib import TTFont, TTLibError  # matplotlib's own dependency
+
+    try:
+        with TTFont(path, fontNumber=0, lazy=True) as font:
+            return frozenset(map(chr, font.getBestCmap() or ()))
+    except (OSError, ValueError, AssertionError, KeyError, struct.error, TTLibError):  # as damaged fonts give them
         return frozenset()

@@ -58,7 +58,7 @@ RAN = js("""
   if (asked.some(([cell, future]) => !future || future === window.askedBefore.get(cell.model.id))) return false;
   const late = new Promise(resolve => setTimeout(resolve, 500, "late"));
   if (await Promise.race([Promise.all(asked.map(([, future]) => future.done)), late]) === "late") return false;
-  return asked.every(([cell]) => cell.model.executionState === "idle");
+  return asked.every(([cell]) => (cell.model.executionState ?? "idle") === "idle"); // before 4.3 it has none
 """)
 STARTED = js("""
   const cell = cells.find(cell => cell.model.id === one), future = cell.outputArea.future;

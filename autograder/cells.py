@@ -14,6 +14,7 @@ NAME_RULE = "letters, digits and _, no digit first"
 LONGEST_ID = 64
 # nbgrader's own words; the simulated class and the checks know an untouched answer by them
 CODE_STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
+STUB_RAISES = re.findall(r"raise (\w+)", CODE_STUB)[0]  # where an untouched answer is called
 
 
 class AuthoringError(ValueError):

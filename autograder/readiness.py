@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autograder import authenticity, journal, mapping, mending, questionnaire
-from autograder.cells import CODE_STUB
+from autograder.cells import CODE_STUB, STUB_RAISES
 from autograder.checks import Failed, Verdict
 from autograder.evidence import TIMELINE
 from autograder.mending import Notebook
@@ -290,6 +290,6 @@ def raised(outputs: Mapping[str, Sequence[Mapping[str, Any]]], found: Notebook) 
         for output in outputs.get(str(cell.get("id", "")), ()):
             if output.get("output_type") == "error":
                 said = " ".join(str(output.get("evalue", "")).split())[:200]
-                if output.get("ename") == "NotImplementedError" and not said:  # as a blank that it calls raises it
+                if output.get("ename") == STUB_RAISES and not said:
                     said = "it uses an answer that is still to be written"
                 yield f"The cell {mending.grade_id(cell)} stops with {output.get('ename', 'an error')}: {said}"

@@ -12,6 +12,7 @@ from toy_lab import hand_in, solved
 
 from autograder import answers, grading, journal, mending, readiness, rehearsal, results, selfcheck, showing, submission
 from autograder import course as courses
+from autograder.cells import CODE_STUB
 from autograder.checks import Verdict
 from autograder.cli import main
 from autograder.rehearsal import RehearsalError
@@ -322,11 +323,20 @@ def test_is_a_question_complete_missing_wrong_or_open(verdicts, state):
     assert asked.state == state
 
 
+def stopped_by(code: str) -> str:
+    """The name of the error in which the code ends."""
+    try:
+        exec(code)
+    except Exception as error:
+        return type(error).__name__
+    return ""
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("NotImplementedError", "", "it uses an answer that is still to be written"),
-        ("NotImplementedError", "not here", "NotImplementedError: not here"),
+        (stopped_by(CODE_STUB), "", "it uses an answer that is still to be written"),
+        (stopped_by(CODE_STUB), "not here", "Error: not here"),
         ("ValueError", "no luck", "ValueError: no luck"),
     ],
 )

@@ -21,7 +21,7 @@ from labkit import deviations
 from labkit.counts import counted
 from labkit.deviations import OF_ITERATIONS, OF_PROBES
 from labkit.experiments import Experiment
-from labkit.histogram import BINS
+from labkit.histogram import BINS, LEAST_REACH
 from labkit.propagation import Floats
 from labkit.recording import STATISTICS, Recording, checkpoint_iterations
 from labkit.replay import Replay, has_network_of, matrices_of, moments_of, probe, replay, start_of
@@ -35,7 +35,6 @@ ROUNDING = 1e-4
 START_ROUNDINGS, START_DRAWN = 5, 1e-12
 # Of a histogram: two tell no more than what share is below the middle, and a million take gigabytes to compare.
 FEWEST_BINS, MOST_BINS = 10, 1000
-LEAST_REACH = 2.0**-40  # of common bins, see labkit.tape
 MOST_SAID = 80  # characters of what a file says of itself
 
 _MEAN, _SIZE, _SD, _NORM, _MAX, _ZEROS, _NONFINITE = range(len(STATISTICS))

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 BINS = 30
+LEAST_REACH = 2.0**-40  # to each side of 0, of the bins that all epochs share (see `labkit.tape.CommonBins`)
 
 
 def histogram(values: ArrayLike, bins: int = BINS) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labkit.histogram import BINS
+from labkit.histogram import BINS, LEAST_REACH
 from labkit.recording import HIDDEN_STATISTICS, STATISTICS, Array, Origin, Recording, RecordingError
 
 FEWEST = 1024  # rows that there is room for from the beginning, where nobody knows how many will come
@@ -191,7 +191,7 @@ class CommonBins:
 
     def reaches(self, largest: Array) -> Array:
         """(N, rows) what the ranges will be once each row of `largest` (N, rows) has come, one after another."""
-        wanted = np.full(largest.shape, 2.0**-40)
+        wanted = np.full(largest.shape, LEAST_REACH)
         sound = (largest > 0) & (largest < math.inf)
         fraction, power = np.frexp(largest[sound])  # exact: a logarithm could miss a power of two
         wanted[sound] = np.ldexp(1.0, power - (fraction == 0.5))
